@@ -1,0 +1,114 @@
+"""`Factors`: the numbers of a factorized convolution, whatever the form; and what every form must offer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from torch import Tensor
+
+from ..errors import ShapeError
+from ..geometry import ConvShape, Geometry, Padding, chain_macs
+from .compose import compose
+
+Rank = int | tuple[int, int]
+
+
+class Form(Protocol):
+    """One way to write a convolution as a chain of cheaper ones. A form knows shapes and weights, not modules."""
+
+    name: str
+
+    def why_not(self, conv: ConvShape) -> str | None:
+        """The reason this form does not exist for `conv`, as a sentence; None when it does."""
+        ...
+
+    def full_rank(self, conv: ConvShape) -> Rank:
+        """The smallest rank at which every kernel of this shape is reproduced exactly."""
+        ...
+
+    def steps(self, conv: ConvShape, rank: Rank) -> tuple[ConvShape, ...]:
+        """The chain of convolutions, in order, that stands for `conv`; names are the parameters' names."""
+        ...
+
+    def factor(self, weight: Tensor, groups: int, rank: Rank) -> tuple[Tensor, ...]:
+        """The weights of the steps, float64, nearest to `weight` in the Frobenius norm."""
+        ...
+
+
+@dataclass(frozen=True)
+class Factors:
+    """A dense weight written as a chain of convolutions.
+
+    form           "depthwise", "blueprint", "spatial", "cp" or "tucker"
+    rank           see `factorize`
+    groups         groups of the dense convolution
+    steps          shape of each step, at stride 1 without padding
+    weights        one tensor for each step, dtype and device of the dense weight
+    energy_kept    1 - |W - dense_weight()|^2 / |W|^2, a fraction; 1.0 for an all-zero W
+    """
+
+    form: str
+    rank: Rank
+    groups: int
+    steps: tuple[ConvShape, ...]
+    weights: tuple[Tensor, ...]
+    energy_kept: float
+
+    def dense_weight(self) -> Tensor:
+        """(out, in / groups, *kernel): the kernel that the chain stands for."""
+        return compose(self.weights, [step.groups for step in self.steps])
+
+    @property
+    def parameters(self) -> int:
+        """Number of weights in all steps."""
+        return sum(step.parameters for step in self.steps)
+
+    def macs(
+        self,
+        size: Sequence[int],
+        *,
+        stride: int | Sequence[int] = 1,
+        padding: Padding = 0,
+        dilation: int | Sequence[int] = 1,
+    ) -> int:
+        """Multiply-accumulates of the chain on one input of spatial `size` (pixels)."""
+        from . import FORMS  # the registry imports the forms, which import this file
+
+        dense = shape_of(self.dense_shape, self.groups, Geometry.of(self.dense_shape[2:], stride, padding, dilation))
+        return chain_macs(FORMS[self.form].steps(dense, self.rank), size)
+
+    @property
+    def dense_shape(self) -> tuple[int, ...]:
+        kernel = tuple(max(k) for k in zip(*(step.geometry.kernel for step in self.steps), strict=True))
+        return (self.steps[-1].out_channels, self.steps[0].in_channels // self.groups, *kernel)
+
+
+def shape_of(weight_shape: Sequence[int], groups: int = 1, geometry: Geometry | None = None) -> ConvShape:
+    """The ConvShape of a weight (out, in / groups, *kernel), at stride 1 without padding unless told otherwise."""
+    if len(weight_shape) < 3:
+        raise ShapeError(f"a convolution weight is (out, in / groups, *kernel); got shape {tuple(weight_shape)}")
+    out, per_group, *kernel = weight_shape
+    return ConvShape(per_group * groups, out, geometry or Geometry.of(kernel), groups)
+
+
+def energy_kept(weight: Tensor, approximation: Tensor) -> float:
+    """1 - |W - A|^2 / |W|^2 in float64; 1.0 when both are zero.
+
+    >>> import torch
+    >>> energy_kept(torch.tensor([3.0, 4.0]), torch.tensor([3.0, 0.0]))
+    0.36
+    """
+    weight, approximation = weight.double(), approximation.double()
+    total = weight.square().sum()
+    lost = (weight - approximation).square().sum()
+    if total == 0:
+        return 1.0 if lost == 0 else float("-inf")
+    return float(1 - lost / total)
+
+
+def truncated(left: Tensor, values: Tensor, right: Tensor, rank: int) -> tuple[Tensor, Tensor]:
+    """The first `rank` singular triples as two balanced factors: (..., m, rank) and (..., rank, n)."""
+    root = values[..., :rank].sqrt()
+    return left[..., :, :rank] * root.unsqueeze(-2), root.unsqueeze(-1) * right[..., :rank, :]

@@ -1,0 +1,82 @@
+"""How anything measured is written down: append-only JSON lines. Knows no torch and no other room but files."""
+
+import json
+import os
+import platform
+import subprocess
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from .errors import SepwiseError
+
+
+@dataclass(frozen=True)
+class Record:
+    """One measured or computed fact.
+
+    what       dotted name of the quantity, e.g. "agreement.f1"
+    value      the number, text or table itself
+    unit       its unit; "" for a pure number
+    n          how many measurements stand behind it
+    spread     their spread, in the unit of value (say in `about` which); None when there is none
+    about      everything else needed to read it: which model, picture, method
+    machine    processor and threads, commit: filled in by `here`
+    """
+
+    what: str
+    value: Any
+    unit: str = ""
+    n: int = 1
+    spread: float | None = None
+    about: dict[str, Any] = field(default_factory=dict)
+    machine: dict[str, Any] = field(default_factory=dict)
+
+
+def here(what: str, value: Any, **rest: Any) -> Record:
+    """A Record stamped with this machine and, in a checkout, its commit."""
+    return Record(what, value, machine=machine(), **rest)
+
+
+@cache
+def machine() -> dict[str, Any]:
+    """Processor name, usable cores and the commit measured, if the code runs from a checkout."""
+    return {"processor": _processor(), "cores": len(os.sched_getaffinity(0)), "commit": _commit()}
+
+
+def append(path: str | os.PathLike[str], records: Iterable[Record]) -> None:
+    """Add records to a file of JSON lines, one line each, in one write."""
+    lines = "".join(json.dumps(asdict(r), sort_keys=True) + "\n" for r in records)
+    with open(path, "a", encoding="utf-8") as file:
+        file.write(lines)
+
+
+def read(path: str | os.PathLike[str]) -> Iterator[Record]:
+    """The records of a file, in order.
+
+    Raises SepwiseError naming the line that is no record.
+    """
+    for number, line in enumerate(Path(path).read_text(encoding="utf-8").splitlines(), start=1):
+        try:
+            yield Record(**json.loads(line))
+        except (json.JSONDecodeError, TypeError) as error:
+            raise SepwiseError(f"{path}, line {number}, is not a record: {error}") from None
+
+
+def _processor() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def _commit() -> str | None:
+    done = subprocess.run(
+        ["git", "describe", "--always", "--dirty"], cwd=Path(__file__).parent, capture_output=True, text=True
+    )
+    return done.stdout.strip() or None
