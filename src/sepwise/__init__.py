@@ -1,3 +1,51 @@
 """Separable convolutions that keep their promise: know, convert, run and prove."""
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from . import nn, zoo
+    from .conversion import Plan, convert, plan
+    from .factor import Factors, factorize
+    from .measure import Inspection, inspect
+    from .ops import separable_conv2d
+
 __version__ = "0.1.0"
+
+# Public names, loaded on first use: reading records or building a report must not cost an import of torch.
+_HOME = {
+    "Factors": "factor",
+    "Inspection": "measure",
+    "Plan": "conversion",
+    "convert": "conversion",
+    "factorize": "factor",
+    "inspect": "measure",
+    "nn": None,
+    "plan": "conversion",
+    "separable_conv2d": "ops",
+    "zoo": None,
+}
+
+__all__ = [
+    "Factors",
+    "Inspection",
+    "Plan",
+    "convert",
+    "factorize",
+    "inspect",
+    "nn",
+    "plan",
+    "separable_conv2d",
+    "zoo",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'sepwise' has no attribute {name!r}")
+    home = _HOME[name]
+    return import_module(f".{name}", __name__) if home is None else getattr(import_module(f".{home}", __name__), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOME])
