@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+from typing import TypeGuard
+
 from torch import Tensor
 
 from ..errors import ShapeError, UnsupportedError
 from ..geometry import ConvShape
+from .blueprint import Blueprint
 from .compose import compose
 from .depthwise import Depthwise
-from .factors import Factors, Form, Rank, energy_kept, shape_of
+from .factors import Factors, Form, MatrixForm, Rank, energy_kept, shape_of
+from .spatial import Spatial
 
-FORMS: dict[str, Form] = {form.name: form for form in (Depthwise(),)}
+FORMS: dict[str, Form] = {form.name: form for form in (Depthwise(), Blueprint(), Spatial())}
 
 __all__ = [
     "FORMS",
     "Factors",
     "Form",
+    "MatrixForm",
     "Rank",
     "check_rank",
     "compose",
@@ -74,14 +79,16 @@ def check_rank(form: Form, conv: ConvShape, rank: Rank | None) -> Rank:
     if rank is None:
         return full
     if isinstance(full, tuple):
-        pair = (rank, rank) if isinstance(rank, int) else tuple(rank)
-        if len(pair) == 2 and all(isinstance(r, int) and 1 <= r <= f for r, f in zip(pair, full, strict=True)):
-            return pair
-        raise ShapeError(
-            f"{form.name}: rank={rank!r} for a weight {conv.weight_shape}: expected (in, out) from (1, 1) to {full}"
-        )
-    if isinstance(rank, int) and not isinstance(rank, bool) and 1 <= rank <= full:
-        return rank
-    raise ShapeError(
-        f"{form.name}: rank={rank!r} for a weight {conv.weight_shape}: expected an integer from 1 to {full}"
-    )
+        pair = rank if isinstance(rank, tuple | list) else (rank, rank)
+        if len(pair) == 2 and all(_is_count(r) and 1 <= r <= f for r, f in zip(pair, full, strict=True)):
+            return (pair[0], pair[1])
+        expected = f"(in, out) from (1, 1) to {full}"
+    else:
+        if _is_count(rank) and 1 <= rank <= full:
+            return rank
+        expected = f"an integer from 1 to {full}"
+    raise ShapeError(f"{form.name}: rank={rank!r} for a weight {conv.weight_shape}: expected {expected}")
+
+
+def _is_count(value: object) -> TypeGuard[int]:
+    return isinstance(value, int) and not isinstance(value, bool)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from math import prod
 
-import torch
 from torch import Tensor
 
 from ..geometry import ConvShape, Geometry
-from .factors import Rank, shape_of, truncated
+from .factors import Rank, one_pixel, shape_of
+from .lowrank import best_low_rank
 
 
 class Depthwise:
@@ -21,7 +21,7 @@ class Depthwise:
     name = "depthwise"
 
     def why_not(self, conv: ConvShape) -> str | None:
-        return None
+        return one_pixel(conv)
 
     def full_rank(self, conv: ConvShape) -> int:
         return min(conv.out_channels // conv.groups, prod(conv.geometry.kernel))
@@ -35,11 +35,13 @@ class Depthwise:
             ConvShape(mid, conv.out_channels, ones, conv.groups, "pointwise"),
         )
 
+    def matrices(self, weight: Tensor, groups: int) -> Tensor:
+        """One matrix for each input channel: (groups, in / groups, out / groups, kernel positions), float64."""
+        return weight.double().unflatten(0, (groups, -1)).transpose(1, 2).flatten(3)
+
     def factor(self, weight: Tensor, groups: int, rank: Rank) -> tuple[Tensor, ...]:
         assert isinstance(rank, int)
         depthwise, pointwise = self.steps(shape_of(weight.shape, groups), rank)
-        per_channel = weight.double().unflatten(0, (groups, -1)).transpose(1, 2).flatten(3)  # (g, in, out, positions)
-        u, s, v = torch.linalg.svd(per_channel, full_matrices=False)
-        left, right = truncated(u, s, v, rank)  # (g, in, out, rank), (g, in, rank, positions)
-        mix = left.permute(0, 2, 1, 3)  # (g, out, in, r)
+        left, right = best_low_rank(self.matrices(weight, groups), rank)  # (g, in, out, r), (g, in, r, positions)
+        mix = left.transpose(1, 2)  # (g, out, in, r)
         return right.reshape(depthwise.weight_shape), mix.reshape(pointwise.weight_shape)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from math import prod
+from typing import Protocol, runtime_checkable
 
 from torch import Tensor
 
-from ..errors import ShapeError
+from ..errors import ShapeError, UnsupportedError
 from ..geometry import ConvShape, Geometry, Padding, chain_macs
 from .compose import compose
 
@@ -25,7 +26,7 @@ class Form(Protocol):
         ...
 
     def full_rank(self, conv: ConvShape) -> Rank:
-        """The smallest rank at which every kernel of this shape is reproduced exactly."""
+        """The smallest rank known to reproduce every kernel of this shape exactly."""
         ...
 
     def steps(self, conv: ConvShape, rank: Rank) -> tuple[ConvShape, ...]:
@@ -34,6 +35,15 @@ class Form(Protocol):
 
     def factor(self, weight: Tensor, groups: int, rank: Rank) -> tuple[Tensor, ...]:
         """The weights of the steps, float64, nearest to `weight` in the Frobenius norm."""
+        ...
+
+
+@runtime_checkable
+class MatrixForm(Form, Protocol):
+    """A form whose answer is closed: each of its `matrices`, cut at `rank` singular values."""
+
+    def matrices(self, weight: Tensor, groups: int) -> Tensor:
+        """`weight` rearranged as (..., m, n), float64, every number of it once."""
         ...
 
 
@@ -79,6 +89,36 @@ class Factors:
         dense = shape_of(self.dense_shape, self.groups, Geometry.of(self.dense_shape[2:], stride, padding, dilation))
         return chain_macs(FORMS[self.form].steps(dense, self.rank), size)
 
+    def pairs(self) -> tuple[Factors, ...]:
+        """The depthwise form at rank m as m chains of rank 1, whose outputs and dense weights add up to this one's.
+
+        The same function, and often faster: a grouped convolution with a multiplier above 1 takes a slow path in
+        PyTorch, m plain depthwise convolutions do not. `energy_kept` of each is its share of this one's.
+        Raises UnsupportedError for every other form.
+
+        >>> import torch
+        >>> from sepwise.factor import factorize
+        >>> factors = factorize(torch.randn(4, 2, 3, 3, dtype=torch.float64), "depthwise", rank=3)
+        >>> dense = sum(pair.dense_weight() for pair in factors.pairs())
+        >>> bool(torch.allclose(dense, factors.dense_weight()))
+        True
+        """
+        if self.form != "depthwise" or not isinstance(self.rank, int):
+            raise UnsupportedError(f"pairs: only the depthwise form is a sum of pairs, this is {self.form!r}")
+        from . import FORMS  # as in `macs`
+
+        steps = FORMS[self.form].steps(shape_of(self.dense_shape, self.groups), 1)
+        groups = [step.groups for step in steps]
+        depthwise = self.weights[0].unflatten(0, (-1, self.rank)).unbind(1)
+        pointwise = self.weights[1].unflatten(1, (-1, self.rank)).unbind(2)
+        pairs = list(zip(depthwise, pointwise, strict=True))
+        energies = [float(compose(pair, groups).double().square().sum()) for pair in pairs]
+        whole = sum(energies)
+        return tuple(
+            Factors(self.form, 1, self.groups, steps, pair, self.energy_kept * (energy / whole if whole else 1.0))
+            for pair, energy in zip(pairs, energies, strict=True)
+        )
+
     @property
     def dense_shape(self) -> tuple[int, ...]:
         kernel = tuple(max(k) for k in zip(*(step.geometry.kernel for step in self.steps), strict=True))
@@ -87,10 +127,20 @@ class Factors:
 
 def shape_of(weight_shape: Sequence[int], groups: int = 1, geometry: Geometry | None = None) -> ConvShape:
     """The ConvShape of a weight (out, in / groups, *kernel), at stride 1 without padding unless told otherwise."""
-    if len(weight_shape) < 3:
-        raise ShapeError(f"a convolution weight is (out, in / groups, *kernel); got shape {tuple(weight_shape)}")
+    if not 3 <= len(weight_shape) <= 5:
+        raise ShapeError(
+            f"a convolution weight is (out, in / groups, *kernel) with one to three spatial axes; "
+            f"got shape {tuple(weight_shape)}"
+        )
     out, per_group, *kernel = weight_shape
     return ConvShape(per_group * groups, out, geometry or Geometry.of(kernel), groups)
+
+
+def one_pixel(conv: ConvShape) -> str | None:
+    """Why a kernel of one pixel is not worth separating, as `Form.why_not` says it; None for any larger kernel."""
+    if prod(conv.geometry.kernel) > 1:
+        return None
+    return f"a kernel of one pixel {conv.geometry.kernel} has nothing to separate; the tucker form can lower its rank"
 
 
 def energy_kept(weight: Tensor, approximation: Tensor) -> float:
@@ -106,9 +156,3 @@ def energy_kept(weight: Tensor, approximation: Tensor) -> float:
     if total == 0:
         return 1.0 if lost == 0 else float("-inf")
     return float(1 - lost / total)
-
-
-def truncated(left: Tensor, values: Tensor, right: Tensor, rank: int) -> tuple[Tensor, Tensor]:
-    """The first `rank` singular triples as two balanced factors: (..., m, rank) and (..., rank, n)."""
-    root = values[..., :rank].sqrt()
-    return left[..., :, :rank] * root.unsqueeze(-2), root.unsqueeze(-1) * right[..., :rank, :]
