@@ -1,0 +1,183 @@
+"""The weights of a chain of convolutions, fitted by least squares to what the dense layer answers.
+
+With y the wanted output and x the input patch, both centred, any chain is one dense kernel W(theta), and
+
+    E |y - W(theta) x|^2  =  tr(W G W^T) - 2 tr(W B^T) + const        G = cov(x), B = cov(y, x)
+
+needs no data once G and B are known. The last step enters linearly and is solved exactly; the steps before it are
+found by L-BFGS on what is left (variable projection: Golub and Pereyra 1973).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..factor import FORMS, Form, Rank, check_rank, compose
+from ..geometry import ConvShape
+from .statistics import Moments
+
+RIDGE = 1e-2  # pull toward the dense weight, in units of the mean input variance; see docs/conversion.md
+LARGE = 2048  # patches longer than this are handled in float32: twice as fast, and the ridge hides the rounding
+
+
+@dataclass
+class Fitted:
+    """Weights of the steps, the bias of the last one, and the share of the wanted output's variance they miss."""
+
+    weights: tuple[Tensor, ...]
+    bias: Tensor
+    error: float
+
+
+class LayerFit:
+    """All fits of one layer: the moments are prepared once, every form and rank then costs only algebra."""
+
+    def __init__(self, conv: ConvShape, weight: Tensor, moments: Moments, ridge: float = RIDGE) -> None:
+        self.conv, self.moments = conv, moments
+        patch = moments.gram.shape[-1]
+        self.dtype = torch.float32 if patch > LARGE else torch.float64
+        dense = weight.detach().double().reshape(conv.groups, -1, patch)
+        pull = ridge * moments.gram.diagonal(dim1=1, dim2=2).mean(dim=1).clamp_min(1e-30).view(-1, 1, 1)
+        self.gram = moments.gram + pull * torch.eye(patch, dtype=torch.float64)
+        self.cross = moments.cross + pull * dense
+        self.dense = dense
+        self.variance = float((dense @ self.gram * dense).sum())
+        self._problems: dict[bool, _Problem] = {}
+        self._full: dict[str, tuple[Tensor, ...]] = {}
+
+    def fit(self, form_name: str, rank: Rank, iterations: int = 0) -> Fitted:
+        """The chain of `form` at `rank`; `iterations` of L-BFGS improve the steps before the last one."""
+        form = FORMS[form_name]
+        rank = check_rank(form, self.conv, rank)
+        steps = form.steps(self.conv, rank)
+        problem = self._problem(by_position=steps[0].groups == self.conv.in_channels > 1)
+        start = self._start(form, rank, problem)
+        weights = problem.solve(steps, [w.to(self.dtype) for w in start], iterations)
+        weights[0] = problem.unwhiten(weights[0].double())
+        weights = [w.double() for w in weights]
+        full = compose(weights, [s.groups for s in steps]).reshape_as(self.dense)
+        bias = self.moments.output - (full @ self.moments.patch.unsqueeze(-1)).squeeze(-1)
+        lost = self.variance + float((full @ self.gram * full).sum() - 2 * (full * self.cross).sum())
+        return Fitted(tuple(weights), bias.flatten(), lost / self.variance if self.variance > 0 else 0.0)
+
+    def _problem(self, by_position: bool) -> _Problem:
+        if by_position not in self._problems:
+            self._problems[by_position] = _Problem(self, by_position)
+        return self._problems[by_position]
+
+    def _start(self, form: Form, rank: Rank, problem: _Problem) -> Sequence[Tensor]:
+        """The nearest chain to the whitened weight: nearest in the norm that the data measure."""
+        if not form.nested:
+            return form.factor(problem.dense, self.conv.groups, rank)
+        full = form.full_rank(self.conv)
+        if form.name not in self._full:
+            self._full[form.name] = form.factor(problem.dense, self.conv.groups, full)
+        wide, narrow = form.steps(self.conv, full), form.steps(self.conv, rank)
+        return [
+            _first_components(w, many.weight_shape, few.weight_shape, full, rank)
+            for w, many, few in zip(self._full[form.name], wide, narrow, strict=True)
+        ]
+
+
+class _Problem:
+    """The quadratic in coordinates where the first step meets uncorrelated inputs.
+
+    A first step that mixes channels meets channels whitened alike at all positions; a first step that filters each
+    channel on its own meets that channel's positions whitened.
+    """
+
+    def __init__(self, layer: LayerFit, by_position: bool) -> None:
+        conv = layer.conv
+        self.conv, self.dtype, self.by_position = conv, layer.dtype, by_position
+        channels = conv.in_channels // conv.groups
+        gram = layer.gram.unflatten(1, (channels, -1)).unflatten(3, (channels, -1))  # (g, I, K, I, K)
+        if by_position:
+            blocks = gram.diagonal(dim1=1, dim2=3).permute(0, 3, 1, 2)  # (g, I, K, K)
+            self.root = torch.linalg.cholesky(blocks)
+        else:
+            self.root = torch.linalg.cholesky(gram.diagonal(dim1=2, dim2=4).mean(-1))  # (g, I, I)
+        half = self._over(layer.gram)
+        self.gram = self._over(half.mT.contiguous()).to(self.dtype)
+        self.cross = self._over(layer.cross).to(self.dtype)
+        dense = layer.dense.unflatten(2, (channels, -1))
+        turned = (
+            torch.einsum("goiu,giuv->goiv", dense, self.root)
+            if by_position
+            else torch.einsum("goju,gji->goiu", dense, self.root)
+        )
+        self.dense = turned.reshape(conv.weight_shape)
+
+    def _over(self, rows: Tensor) -> Tensor:
+        """rows · root^-T for rows (g, R, I * K)."""
+        g, channels = self.conv.groups, self.conv.in_channels // self.conv.groups
+        cube = rows.unflatten(2, (channels, -1))  # (g, R, I, K)
+        if self.by_position:
+            cube = torch.linalg.solve_triangular(self.root, cube.permute(0, 2, 3, 1), upper=False).permute(0, 3, 1, 2)
+        else:
+            flat = cube.permute(0, 2, 1, 3).flatten(2)  # (g, I, R * K)
+            flat = torch.linalg.solve_triangular(self.root, flat, upper=False)
+            cube = flat.unflatten(2, (rows.shape[1], -1)).permute(0, 2, 1, 3)
+        return cube.reshape(g, rows.shape[1], -1)
+
+    def unwhiten(self, first: Tensor) -> Tensor:
+        """The first step in the original coordinates: first · root^-1 over its channels or positions."""
+        g, channels = self.conv.groups, self.conv.in_channels // self.conv.groups
+        if self.by_position:
+            rows = first.reshape(g, channels, -1, first[0, 0].numel())  # (g, I, m, K)
+            return torch.linalg.solve_triangular(self.root.mT, rows.mT, upper=True).mT.reshape_as(first)
+        rows = first.unflatten(0, (g, -1)).flatten(3)  # (g, M, I, k)
+        flat = rows.permute(0, 2, 1, 3).flatten(2)
+        flat = torch.linalg.solve_triangular(self.root.mT, flat, upper=True)
+        return flat.unflatten(2, (rows.shape[1], -1)).permute(0, 2, 1, 3).reshape_as(first)
+
+    def solve(self, steps: Sequence[ConvShape], start: list[Tensor], iterations: int) -> list[Tensor]:
+        first, groups = [w.clone() for w in start[:-1]], [s.groups for s in steps]
+        if not iterations:
+            return [*first, self._last(first, steps)]
+        for w in first:
+            w.requires_grad_()
+        search = torch.optim.LBFGS(first, max_iter=iterations, history_size=20, line_search_fn="strong_wolfe")
+
+        def loss() -> Tensor:
+            search.zero_grad()
+            with torch.no_grad():
+                last = self._last(first, steps)
+            full = compose([*first, last], groups).reshape_as(self.cross)
+            with torch.no_grad():
+                slope = full @ self.gram - self.cross
+            value = ((slope - self.cross) * full).detach().sum()
+            full.backward(2 * slope)
+            return value
+
+        search.step(loss)
+        done = [w.detach() for w in first]
+        return [*done, self._last(done, steps)]
+
+    def _last(self, first: Sequence[Tensor], steps: Sequence[ConvShape]) -> Tensor:
+        """The best last step for given earlier ones: normal equations, one block for each of its groups."""
+        last, g = steps[-1], self.conv.groups
+        mid = last.parameters // last.out_channels
+        unit = torch.eye(mid, dtype=self.dtype).reshape(mid, *last.weight_shape[1:]).repeat(last.groups, *[1] * len(last.weight_shape[1:]))  # fmt: skip  # noqa: E501
+        reach = compose([*first, unit], [*(s.groups for s in steps[:-1]), last.groups])
+        reach = reach.reshape(g, last.groups // g, mid, -1)  # what each middle value sees: (g, b, mid, P)
+        seen = reach @ self.gram.unsqueeze(1)
+        normal = (seen @ reach.mT).double()
+        wanted = (self.cross.reshape(g, last.groups // g, -1, self.cross.shape[-1]) @ reach.mT).double()
+        jitter = 1e-10 if self.dtype is torch.float64 else 1e-6
+        scale = normal.diagonal(dim1=-2, dim2=-1).mean(-1, keepdim=True).clamp_min(1e-30).unsqueeze(-1)
+        root = torch.linalg.cholesky(normal + jitter * scale * torch.eye(mid, dtype=torch.float64))
+        return torch.cholesky_solve(wanted.mT, root).mT.reshape(last.weight_shape).to(self.dtype)
+
+
+def _first_components(weight: Tensor, wide: tuple[int, ...], narrow: tuple[int, ...], full: Rank, rank: Rank) -> Tensor:
+    """Cut a step from `full` components to the first `rank`; along an axis the component is the fastest index."""
+    assert isinstance(full, int)
+    assert isinstance(rank, int)
+    for axis, (many, few) in enumerate(zip(wide, narrow, strict=True)):
+        if many != few:
+            weight = weight.unflatten(axis, (many // full, full)).narrow(axis + 1, 0, rank).flatten(axis, axis + 1)
+    return weight

@@ -1,0 +1,82 @@
+"""Batch normalization folded into the convolution before it: the same function in evaluation, one layer less."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, fx, nn
+
+from .graph import NORMS, Network, stored
+
+
+def fold_norms(network: Network) -> list[str]:
+    """Fold every batch normalization that only reads one convertible convolution; returns the names folded.
+
+        W'[o] = W[o] * gamma[o] / sqrt(var[o] + eps)        b'[o] = beta[o] + (b[o] - mean[o]) * gamma[o] / sqrt(...)
+
+    Uses the running statistics, so the network computes what it computed in evaluation mode.
+    """
+    folded = []
+    for site in network.sites:
+        users = list(site.node.users)
+        if len(users) != 1:
+            continue
+        scale_shift, after = _norm_module(network, users[0]) or _norm_call(network, users[0]) or (None, None)
+        if scale_shift is None:
+            continue
+        _scale(network.module(site.name), *scale_shift)
+        if after is not None:
+            network.replace(str(users[0].target), after)
+        else:
+            users[0].replace_all_uses_with(site.node)
+            network.graph.graph.erase_node(users[0])
+        folded.append(site.name)
+    network.graph.graph.eliminate_dead_code()
+    network.graph.recompile()
+    return folded
+
+
+def _norm_module(network: Network, node: fx.Node) -> tuple[tuple[Tensor, Tensor], nn.Module] | None:
+    """Scale, shift and what stays behind, when `node` calls a batch-normalization module once."""
+    if node.op != "call_module" or sum(n.target == node.target for n in network.graph.graph.nodes) > 1:
+        return None
+    norm = network.module(str(node.target))
+    if not isinstance(norm, NORMS) or norm.training or norm.running_mean is None or norm.running_var is None:
+        return None
+    if type(norm) in NORMS:
+        after: nn.Module = nn.Identity()
+    elif isinstance(getattr(norm, "drop", None), nn.Module) and isinstance(getattr(norm, "act", None), nn.Module):
+        after = nn.Sequential(norm.drop, norm.act)  # timm: normalization with its activation in one module
+    else:
+        return None
+    return _scale_shift(norm.running_mean, norm.running_var, norm.weight, norm.bias, norm.eps), after
+
+
+def _norm_call(network: Network, node: fx.Node) -> tuple[tuple[Tensor, Tensor], None] | None:
+    """The same for an exported graph, where the normalization is a function of stored tensors."""
+    if node.op != "call_function" or node.target is not torch.ops.aten.batch_norm.default:
+        return None
+    _, weight, bias, mean, var, training, _, eps, _ = node.args
+    sources = (mean, var, weight, bias)
+    if training or not all(n is None or (isinstance(n, fx.Node) and n.op == "get_attr") for n in sources):
+        return None
+    values = [None if n is None else stored(network.graph, n.target) for n in sources]
+    return _scale_shift(*values, eps), None
+
+
+def _scale_shift(
+    mean: Tensor, var: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float
+) -> tuple[Tensor, Tensor]:
+    scale = (var.double() + eps).rsqrt()
+    if weight is not None:
+        scale = scale * weight.detach().double()
+    shift = -mean.double() * scale
+    return scale, shift if bias is None else shift + bias.detach().double()
+
+
+def _scale(conv: nn.Module, scale: Tensor, shift: Tensor) -> None:
+    weight, bias = conv.weight, conv.bias
+    assert isinstance(weight, Tensor)
+    old = weight.detach().double()
+    conv.weight = nn.Parameter((old * scale.view(-1, *[1] * (old.dim() - 1))).to(weight.dtype))
+    new = shift if bias is None else shift + bias.detach().double() * scale
+    conv.bias = nn.Parameter(new.to(weight.dtype))

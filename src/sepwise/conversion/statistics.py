@@ -1,0 +1,85 @@
+"""Second moments of what a convolution sees and of what it should answer, from sampled positions, in a stream."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..geometry import ConvShape
+from ..ops.conv import pad
+
+
+@dataclass
+class Moments:
+    """Everything a least-squares fit needs to know of the data; sizes do not depend on the number of pictures.
+
+    gram     (groups, P, P)     covariance of the input patches, P = in / groups * kernel positions
+    cross    (groups, O, P)     covariance of the wanted outputs with the patches, O = out / groups
+    patch    (groups, P)        mean patch
+    output   (groups, O)        mean wanted output
+    """
+
+    gram: Tensor
+    cross: Tensor
+    patch: Tensor
+    output: Tensor
+
+
+class MomentSum:
+    """Adds up patches and wanted outputs, batch by batch, in float64."""
+
+    def __init__(self, conv: ConvShape, padding_mode: str, positions: int, seed: int = 0) -> None:
+        """positions: sampled output positions of each picture (all of them when there are fewer)."""
+        g, patch = conv.groups, conv.parameters // conv.out_channels
+        self.conv, self.padding_mode, self.positions = conv, padding_mode, positions
+        self.random = torch.Generator().manual_seed(seed)
+        self.count = 0
+        self.gram = torch.zeros(g, patch, patch, dtype=torch.float64)
+        self.cross = torch.zeros(g, conv.out_channels // g, patch, dtype=torch.float64)
+        self.patch = torch.zeros(g, patch, dtype=torch.float64)
+        self.output = torch.zeros(g, conv.out_channels // g, dtype=torch.float64)
+
+    def add(self, inputs: Tensor, outputs: Tensor) -> None:
+        """inputs (N, C, *size) as the layer will see them; outputs (N, O, *size') as it should answer."""
+        g = self.conv.groups
+        patches, wanted = self._sample(inputs, outputs)
+        x = patches.unflatten(0, (g, -1))  # (g, P, samples)
+        y = wanted.unflatten(0, (g, -1))
+        self.count += x.shape[-1]
+        self.gram += x @ x.mT
+        self.cross += y @ x.mT
+        self.patch += x.sum(-1, dtype=torch.float64)
+        self.output += y.sum(-1, dtype=torch.float64)
+
+    def moments(self) -> Moments:
+        n = max(self.count, 1)
+        patch, output = self.patch / n, self.output / n
+        gram = self.gram / n - patch.unsqueeze(2) * patch.unsqueeze(1)
+        cross = self.cross / n - output.unsqueeze(2) * patch.unsqueeze(1)
+        return Moments(gram, cross, patch, output)
+
+    def _sample(self, inputs: Tensor, outputs: Tensor) -> tuple[Tensor, Tensor]:
+        geometry = self.conv.geometry
+        padded = pad(inputs, geometry.pads(inputs.shape[2:]), self.padding_mode)
+        size, out_size = padded.shape[2:], outputs.shape[2:]
+        total = out_size.numel()
+        strides = [torch.Size(size[a + 1 :]).numel() for a in range(len(size))]
+        offsets = _grid([d * torch.arange(k) for k, d in zip(geometry.kernel, geometry.dilation, strict=True)], strides)
+        corners = _grid([s * torch.arange(n) for n, s in zip(out_size, geometry.stride, strict=True)], strides)
+        patches, wanted = [], []
+        for picture, answer in zip(padded.flatten(2), outputs.flatten(2), strict=True):
+            chosen = torch.randperm(total, generator=self.random)[: self.positions]
+            index = offsets.unsqueeze(1) + corners[chosen].unsqueeze(0)  # (K, samples)
+            patches.append(picture[:, index].flatten(0, 1))
+            wanted.append(answer[:, chosen])
+        return torch.cat(patches, dim=1), torch.cat(wanted, dim=1)
+
+
+def _grid(axes: list[Tensor], strides: list[int]) -> Tensor:
+    """Flat indices of the points of a grid, in row-major order."""
+    index = torch.zeros(1, dtype=torch.long)
+    for axis, stride in zip(axes, strides, strict=True):
+        index = (index.unsqueeze(-1) + axis * stride).flatten()
+    return index
