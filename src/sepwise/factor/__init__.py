@@ -13,8 +13,9 @@ from .compose import compose
 from .depthwise import Depthwise
 from .factors import Factors, Form, MatrixForm, Rank, energy_kept, shape_of
 from .spatial import Spatial
+from .tucker import Tucker
 
-FORMS: dict[str, Form] = {form.name: form for form in (Depthwise(), Blueprint(), Spatial())}
+FORMS: dict[str, Form] = {form.name: form for form in (Depthwise(), Blueprint(), Spatial(), Tucker())}
 
 __all__ = [
     "FORMS",
