@@ -10,12 +10,13 @@ from ..errors import ShapeError, UnsupportedError
 from ..geometry import ConvShape
 from .blueprint import Blueprint
 from .compose import compose
+from .cp import CP
 from .depthwise import Depthwise
 from .factors import Factors, Form, MatrixForm, Rank, energy_kept, shape_of
 from .spatial import Spatial
 from .tucker import Tucker
 
-FORMS: dict[str, Form] = {form.name: form for form in (Depthwise(), Blueprint(), Spatial(), Tucker())}
+FORMS: dict[str, Form] = {form.name: form for form in (Depthwise(), Blueprint(), Spatial(), CP(), Tucker())}
 
 __all__ = [
     "FORMS",

@@ -1,0 +1,157 @@
+"""A three-way tensor as a sum of outer products (canonical polyadic decomposition), by alternating least squares."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .lowrank import best_low_rank
+
+Triple = tuple[Tensor, Tensor, Tensor]
+
+RIDGE = 1e-4  # weight of |A|^2 + |B|^2 + |C|^2 beside the energy lost, for a tensor of norm 1 of which all is lost
+SWEEPS = 200
+GAIN = 1e-6  # of the objective; a sweep that gains less for every tensor is the last one
+TRIAL = 10  # sweeps after which the starts are compared
+EXACT = 1e-20  # a start that loses less of the energy is the answer
+
+
+def canonical(tensor: Tensor, rank: int) -> Triple:
+    """Factors whose outer products add up to something near `tensor`, for each g on its own; deterministic.
+
+        T[g, a, b, c]  ~  sum over r < rank of  A[g, a, r] * B[g, b, r] * C[g, c, r]
+
+    tensor     (g, a, b, c), float64
+    rank       1 to a * b * c / max(a, b, c), where the answer is exact (to rounding)
+    returns    A (g, a, rank), B (g, b, rank), C (g, c, rank)
+
+    Five starts come from singular value decompositions; each is refined a little, the best one to the end, and the
+    result never keeps less energy than the best start. A best approximation need not exist (terms can grow and cancel
+    for ever: de Silva and Lim 2008, section 4), so a small ridge holds the factors; it shrinks with the energy lost.
+    """
+    size = tensor.flatten(1).norm(dim=1)[:, None, None, None]
+    unit = tensor / torch.where(size > 0, size, 1.0)
+    starts = [_start(unit, axis, turned=False, rank=rank) for axis in (2, 1)]
+    exact = [start for start in starts if bool((_lost(unit, start) <= EXACT).all())]
+    if exact:
+        best = exact[0]
+    else:
+        starts += [_start(unit, axis, turned=True, rank=rank) for axis in (2, 1, 3)]
+        trials = [alternate(unit, start, TRIAL)[0] for start in starts]
+        refined = alternate(unit, _best(unit, trials), SWEEPS)[0]
+        best = _best(unit, [*starts, refined])
+    root = size.squeeze(3) ** (1 / 3)
+    return best[0] * root, best[1] * root, best[2] * root
+
+
+def alternate(tensor: Tensor, start: Triple, sweeps: int) -> tuple[Triple, list[Tensor]]:
+    """Alternating least squares from `start`: the factors, and after each sweep the objective of each tensor.
+
+        objective = |T - [A, B, C]|^2 + ridge * (|A|^2 + |B|^2 + |C|^2),   ridge = RIDGE * (energy lost so far)
+
+    Each sweep starts from a point beyond the last one, in the direction of the last step (extrapolation, as in Ang et
+    al. 2020); a sweep that would raise the objective is taken back and the next goes without. So it never rises.
+    """
+    whole = tensor.square().flatten(1).sum(1)
+    current, previous = _balanced(start), _balanced(start)
+    lost = _lost(tensor, current)
+    ridge = RIDGE * lost
+    objective = lost + ridge * _squares(current)
+    step = torch.full_like(whole, 0.5)
+    history = []
+    for _ in range(sweeps):
+        ahead = [now + step[:, None, None] * (now - then) for now, then in zip(current, previous, strict=True)]
+        found, lost = _sweep(tensor, whole, ahead[1], ahead[2], ridge)
+        reached = lost + ridge * _squares(found)
+        better = reached <= objective
+        gains = torch.where(better, objective - reached, torch.inf)
+        previous, current = current, _where(better, found, current)
+        previous = _where(better, previous, current)
+        step = torch.where(better, (step * 1.1).clamp(max=1.0), step / 2)
+        settled = bool((gains <= GAIN * objective).all())
+        objective = torch.where(better, reached, objective)
+        lower = better & (RIDGE * lost < ridge / 10)
+        objective = torch.where(lower, lost + RIDGE * lost * _squares(current), objective)
+        ridge = torch.where(lower, RIDGE * lost, ridge)
+        history.append(objective)
+        if settled:
+            break
+    return current, history
+
+
+def _sweep(tensor: Tensor, whole: Tensor, b: Tensor, c: Tensor, ridge: Tensor) -> tuple[Triple, Tensor]:
+    """The best A for B and C, then the best B, then the best C; and the energy that is lost with them."""
+    flat = tensor.flatten(2)
+    a = _solve(flat @ (b.unsqueeze(2) * c.unsqueeze(1)).flatten(1, 2), _gram(b) * _gram(c), ridge)
+    seen = (flat.mT @ a).unflatten(1, tensor.shape[2:])  # (g, b, c, r)
+    b = _solve((seen * c.unsqueeze(1)).sum(2), _gram(a) * _gram(c), ridge)
+    aims, overlaps = (seen * b.unsqueeze(2)).sum(1), _gram(a) * _gram(b)
+    c = _solve(aims, overlaps, ridge)
+    lost = whole - 2 * (aims * c).sum((1, 2)) + (overlaps * _gram(c)).sum((1, 2))
+    return _balanced((a, b, c)), lost.clamp(min=0.0)
+
+
+def _solve(aims: Tensor, overlaps: Tensor, ridge: Tensor) -> Tensor:
+    """X with X (overlaps + ridge) = aims; the floor, at the size of rounding, keeps Cholesky from failing."""
+    floor = 1e-14 * overlaps.diagonal(dim1=1, dim2=2).amax(1) + 1e-300
+    diagonal = (ridge + floor)[:, None, None] * torch.eye(overlaps.shape[-1], dtype=aims.dtype, device=aims.device)
+    return torch.cholesky_solve(aims.mT, torch.linalg.cholesky(overlaps + diagonal)).mT
+
+
+def _start(tensor: Tensor, axis: int, *, turned: bool, rank: int) -> Triple:
+    """Slices along one axis, each cut into singular pairs, and of all pairs the `rank` largest: orthogonal terms.
+
+    turned    slices along the principal directions of the axis, not along its entries. Straight slices of the input
+              (output) axis are the depthwise (blueprint) form and exact when its full rank times the channels is asked
+    """
+    others = [other for other in (1, 2, 3) if other != axis]
+    slices = tensor.permute(0, axis, *others)  # (g, n, p, q)
+    count = slices.shape[1]
+    directions = torch.eye(count, dtype=tensor.dtype, device=tensor.device).expand(len(tensor), count, count)
+    if turned:
+        left, right = best_low_rank(slices.flatten(2), min(count, slices[0, 0].numel()))
+        norms = left.norm(dim=1)
+        directions = left / torch.where(norms > 0, norms, 1.0).unsqueeze(1)
+        slices = (norms.unsqueeze(2) * right).unflatten(2, slices.shape[2:])
+    left, right = best_low_rank(slices, min(*slices.shape[2:], rank))  # (g, n, p, s), (g, n, s, q)
+    chosen = right.square().sum(3).flatten(1).topk(rank, dim=1).indices
+    g = torch.arange(len(tensor), device=tensor.device).unsqueeze(1)
+    n, s = chosen // right.shape[2], chosen % right.shape[2]
+    parts = {axis: directions.mT[g, n].mT, others[0]: left.transpose(2, 3)[g, n, s].mT, others[1]: right[g, n, s].mT}
+    return parts[1], parts[2], parts[3]
+
+
+def _lost(tensor: Tensor, factors: Triple) -> Tensor:
+    return (tensor - torch.einsum("gar,gbr,gcr->gabc", *factors)).square().flatten(1).sum(1)
+
+
+def _best(tensor: Tensor, candidates: list[Triple]) -> Triple:
+    """For each tensor the candidate that loses least."""
+    best = torch.stack([_lost(tensor, c) for c in candidates]).argmin(0)
+    rows = torch.arange(len(tensor), device=tensor.device)
+    a, b, c = (torch.stack(same)[best, rows] for same in zip(*candidates, strict=True))
+    return a, b, c
+
+
+def _balanced(factors: Triple) -> Triple:
+    """The same outer products, each with three factors of one norm: the smallest sum of squares."""
+    norms = [f.norm(dim=1, keepdim=True) for f in factors]
+    common = (norms[0] * norms[1] * norms[2]) ** (1 / 3)
+    a, b, c = (
+        f * torch.where(n > 0, common / torch.where(n > 0, n, 1.0), 0.0) for f, n in zip(factors, norms, strict=True)
+    )
+    return a, b, c
+
+
+def _where(condition: Tensor, yes: Triple, no: Triple) -> Triple:
+    a, b, c = (torch.where(condition[:, None, None], y, n) for y, n in zip(yes, no, strict=True))
+    return a, b, c
+
+
+def _gram(factor: Tensor) -> Tensor:
+    return factor.mT @ factor
+
+
+def _squares(factors: Triple) -> Tensor:
+    a, b, c = (f.square().sum((1, 2)) for f in factors)
+    return a + b + c
