@@ -11,8 +11,8 @@ Triple = tuple[Tensor, Tensor, Tensor]
 
 RIDGE = 1e-4  # weight of |A|^2 + |B|^2 + |C|^2 beside the energy lost, for a tensor of norm 1 of which all is lost
 SWEEPS = 200
-GAIN = 1e-6  # of the objective; a sweep that gains less for every tensor is the last one
-TRIAL = 10  # sweeps after which the starts are compared
+GAIN = 1e-5  # of the objective; a sweep that gains less for every tensor is the last one
+TRIAL = 5  # sweeps after which the starts are compared
 EXACT = 1e-20  # a start that loses less of the energy is the answer
 
 

@@ -34,3 +34,18 @@ def best_low_rank(matrix: Tensor, rank: int) -> tuple[Tensor, Tensor]:
     right = basis.mT @ matrix
     root = right.norm(dim=-1).sqrt()
     return basis * root.unsqueeze(-2), right / torch.where(root > 0, root, 1.0).unsqueeze(-1)
+
+
+def singular_energies(matrix: Tensor) -> Tensor:
+    """The squares of all singular values of (..., m, n), largest first: (..., min(m, n)).
+
+    Large matrices go through their Gram matrix, exact to about 1e-15 of the largest.
+
+    >>> singular_energies(torch.tensor([[0.0, 3.0], [2.0, 0.0]])).tolist()
+    [9.0, 4.0]
+    """
+    rows, columns = matrix.shape[-2:]
+    if min(rows, columns) < GRAM_PAYS_FROM:
+        return torch.linalg.svdvals(matrix).square()
+    gram = matrix @ matrix.mT if rows <= columns else matrix.mT @ matrix
+    return torch.linalg.eigvalsh(gram).flip(-1).clamp(min=0.0)

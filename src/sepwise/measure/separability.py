@@ -1,17 +1,18 @@
-"""How separable a trained kernel is: energy against rank, spatial rank, and the correlation within and across kernels."""
+"""How separable a trained kernel is: energy against rank, spatial rank, correlation within and across kernels."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from math import gcd, isfinite
+from math import gcd, isfinite, lcm
 
 import torch
 from torch import Tensor
 
 from ..errors import ShapeError, UnsupportedError
 from ..factor import MatrixForm, Rank, check_rank, factorize, form_named, shape_of
+from ..factor.lowrank import singular_energies
 
 
 def energy_curve(
@@ -37,8 +38,7 @@ def energy_curve(
             raise UnsupportedError(f"energy_curve: {form} has no closed form; name the ranks, e.g. ranks=(1, 2, 4)")
         return [factorize(weight, form, rank, groups=groups).energy_kept for rank in ranks]
     _require_finite("energy_curve", weight)
-    matrices = chosen.matrices(weight.detach(), groups)
-    energies = torch.linalg.svdvals(matrices).square().flatten(0, -2).sum(0)
+    energies = singular_energies(chosen.matrices(weight.detach(), groups)).flatten(0, -2).sum(0)
     curve = _shares(energies.cumsum(0), energies.sum()).tolist()
     if ranks is None:
         return curve
@@ -60,7 +60,7 @@ def spatial_rank(weight: Tensor, tolerance: float = 0.01) -> Tensor:
     if shape_of(weight.shape).geometry.axes < 2:
         raise ShapeError(f"spatial_rank: the kernels of {tuple(weight.shape)} have one axis; expected two or three")
     _require_finite("spatial_rank", weight)
-    energies = torch.linalg.svdvals(weight.detach().double().flatten(2, -2)).square()
+    energies = singular_energies(weight.detach().double().flatten(2, -2))
     lost = energies.flip(-1).cumsum(-1).flip(-1)  # entry r: what the best approximation of rank r loses
     return (lost > tolerance * lost[..., :1]).sum(-1)
 
@@ -105,7 +105,7 @@ def _first_component(form: str, weight: Tensor, groups: int) -> Tensor:
     assert isinstance(chosen, MatrixForm)
     shape_of(weight.shape, groups)  # refuses what is no convolution weight
     _require_finite(form, weight)
-    energies = torch.linalg.svdvals(chosen.matrices(weight.detach(), groups)).square().flatten(0, 1)
+    energies = singular_energies(chosen.matrices(weight.detach(), groups)).flatten(0, 1)
     return _shares(energies[:, 0], energies.sum(1))
 
 
@@ -173,14 +173,12 @@ def _exact_rows(matrix: Sequence[Sequence[float]]) -> list[list[Fraction]]:
     good = rows and rows[0] and all(len(row) == len(rows[0]) for row in rows)
     if not good or not all(isinstance(v, int | float) and isfinite(v) for row in rows for v in row):
         raise ShapeError(f"separate_matrix: expected rows of finite numbers, all of one length; got {matrix!r}")
-    return [[Fraction(repr(v)) if isinstance(v, float) else Fraction(v) for v in row] for row in rows]
+    return [[Fraction(repr(float(v))) if isinstance(v, float) else Fraction(v) for v in row] for row in rows]
 
 
 def _smallest_integers(values: list[Fraction]) -> list[int]:
     """The shortest integer vector in the direction of `values`."""
-    scale = 1
-    for value in values:
-        scale = scale * value.denominator // gcd(scale, value.denominator)
+    scale = lcm(*(value.denominator for value in values))
     whole = [int(value * scale) for value in values]
     common = gcd(*whole)
     return [value // common for value in whole]
