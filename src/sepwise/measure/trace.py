@@ -173,7 +173,12 @@ class _Recorder(TorchDispatchMode):
 
     def _convolution(self, arguments: Sequence[Any]) -> Convolution:
         x, weight, _, stride, padding, dilation, transposed, _, groups = arguments[:9]
-        geometry = Geometry.of(tuple(weight.shape[2:]), tuple(stride), tuple(padding), tuple(dilation))
+        kernel = tuple(weight.shape[2:])
+        # ATen lets one entry stand for all axes.
+        stride, padding, dilation = (
+            tuple(v) * (len(kernel) if len(v) == 1 else 1) for v in (stride, padding, dilation)
+        )
+        geometry = Geometry.of(kernel, stride, padding, dilation)
         channels = (weight.shape[1] * groups, weight.shape[0])
         into, out = reversed(channels) if transposed else channels
         conv = ConvShape(into, out, geometry, groups)
