@@ -61,7 +61,7 @@ class Geometry:
         if self.padding != "same":
             return self.padding
         totals = [
-            e - 1 if s == 1 else _at_least_zero((-(-n // s) - 1) * s + e - n)
+            _at_least_zero(e - s + -n % s, least=e - s)  # (ceil(n / s) - 1) * s + e - n
             for n, e, s in zip(size, self.extent, self.stride, strict=True)
         ]
         return tuple((total // 2, total - total // 2) for total in totals)
@@ -78,10 +78,13 @@ class Geometry:
             raise ShapeError(
                 f"input has {len(size)} spatial axes {tuple(size)}, the kernel {self.kernel} has {self.axes}"
             )
-        out = tuple(
-            (n + low + high - e) // s + 1
-            for n, (low, high), e, s in zip(size, self.pads(size), self.extent, self.stride, strict=True)
-        )
+        if self.padding == "same":
+            out = tuple(_ceil_div(n, s) for n, s in zip(size, self.stride, strict=True))
+        else:
+            out = tuple(
+                (n + low + high - e) // s + 1
+                for n, (low, high), e, s in zip(size, self.padding, self.extent, self.stride, strict=True)
+            )
         if any(n < 1 for n in out):
             raise ShapeError(
                 f"the output would be empty: input {tuple(size)}, padded by {self.pads(size)}, is smaller than "
@@ -168,6 +171,11 @@ def _read_padding(padding: Padding, axes: int) -> Pads | Literal["same"]:
     return tuple((p[0], p[1]) for p in pairs)
 
 
-def _at_least_zero(n: int) -> int:
-    # `max` on a symbolic size would fix the size during torch.export; this form stays symbolic.
-    return (n + abs(n)) // 2
+def _ceil_div(n: int, s: int) -> int:
+    # `-(-n // s)` on a symbolic size leaves guards that torch.export cannot solve.
+    return (n + s - 1) // s
+
+
+def _at_least_zero(n: int, least: int) -> int:
+    # `max` on a symbolic size would fix the size during torch.export; this form stays symbolic. `least` bounds n.
+    return n if least >= 0 else (n + abs(n)) // 2
