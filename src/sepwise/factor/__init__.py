@@ -63,7 +63,7 @@ def factorize(weight: Tensor, form: str = "depthwise", rank: Rank | None = None,
             f"factorize: the weight {tuple(weight.shape)} must hold finite floating-point numbers, no NaN or Inf"
         )
     rank = check_rank(chosen, conv, rank)
-    weights = tuple(w.to(weight.dtype) for w in chosen.factor(weight.detach(), groups, rank))
+    weights = tuple(w.to(weight.dtype).contiguous() for w in chosen.factor(weight.detach(), groups, rank))
     steps = chosen.steps(conv, rank)
     kept = energy_kept(weight, compose(weights, [s.groups for s in steps]))
     return Factors(form, rank, groups, steps, weights, kept)

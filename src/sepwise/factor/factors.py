@@ -111,8 +111,8 @@ class Factors:
         groups = [step.groups for step in steps]
         depthwise = self.weights[0].unflatten(0, (-1, self.rank)).unbind(1)
         pointwise = self.weights[1].unflatten(1, (-1, self.rank)).unbind(2)
-        pairs = list(zip(depthwise, pointwise, strict=True))
-        energies = [float(compose(pair, groups).double().square().sum()) for pair in pairs]
+        pairs = [(d.contiguous(), p.contiguous()) for d, p in zip(depthwise, pointwise, strict=True)]
+        energies = [float(compose(pair, groups).detach().double().square().sum()) for pair in pairs]
         whole = sum(energies)
         return tuple(
             Factors(self.form, 1, self.groups, steps, pair, self.energy_kept * (energy / whole if whole else 1.0))
@@ -150,7 +150,7 @@ def energy_kept(weight: Tensor, approximation: Tensor) -> float:
     >>> energy_kept(torch.tensor([3.0, 4.0]), torch.tensor([3.0, 0.0]))
     0.36
     """
-    weight, approximation = weight.double(), approximation.double()
+    weight, approximation = weight.detach().double(), approximation.detach().double()
     total = weight.square().sum()
     lost = (weight - approximation).square().sum()
     if total == 0:
