@@ -93,14 +93,14 @@ def error_budget(
     acc = min(unit, torch.finfo(torch.float32).eps)
     terms = int(np.prod(depthwise.shape[1:])) + pointwise.shape[1]
     linear = {name: rest[name] for name in ("stride", "padding", "dilation")}
-    biases = {"depthwise_bias": None if rest["depthwise_bias"] is None else _float64(rest["depthwise_bias"]) ** 2}
+    biases = None if rest["depthwise_bias"] is None else _float64(rest["depthwise_bias"]) ** 2
     variance = separable(
         _float64(x) ** 2,
         _float64(depthwise) ** 2,
         _float64(pointwise) ** 2,
         None if bias is None else _float64(bias) ** 2,
+        depthwise_bias=biases,
         **linear,
-        **biases,
     )
     spread = np.sqrt(variance)
     answer = separable(x, depthwise, pointwise, bias, **rest)

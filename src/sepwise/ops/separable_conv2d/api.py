@@ -134,14 +134,10 @@ _RULES = "x must be (N, C, H, W), depthwise (C * multiplier, 1, KH, KW), pointwi
 
 
 def _misfit(x: Tensor, depthwise: Tensor, pointwise: Tensor, problem: str, rule: str) -> ShapeError:
-    product = ""
+    parts = f"input {tuple(x.shape)} · depthwise {tuple(depthwise.shape)}"
     if x.dim() == 4 and x.shape[1] > 0 and depthwise.shape[0] % x.shape[1] == 0:
-        product = f" = {x.shape[1]} channels x {depthwise.shape[0] // x.shape[1]}"
-    return ShapeError(
-        f"separable_conv2d: {problem}\n"
-        f"    input {tuple(x.shape)} · depthwise {tuple(depthwise.shape)}{product} · pointwise {tuple(pointwise.shape)}\n"
-        f"    {rule}"
-    )
+        parts += f" = {x.shape[1]} channels x {depthwise.shape[0] // x.shape[1]}"
+    return ShapeError(f"separable_conv2d: {problem}\n    {parts} · pointwise {tuple(pointwise.shape)}\n    {rule}")
 
 
 def _check_kinds(x: Tensor, **others: Tensor | None) -> None:
