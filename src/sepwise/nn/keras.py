@@ -43,7 +43,7 @@ def from_keras(cls: type[Layer], layer: Any) -> Layer:
         raise UnsupportedError(
             f"{cls.__name__}.from_keras: activation={activation!r} has no counterpart here; the known ones are {known}"
         )
-    weights = [torch.from_numpy(array.copy()) for array in arrays]
+    weights = [_tensor(array) for array in arrays]
     *kernel, channels, multiplier = weights[0].shape
     made = cls(
         channels,
@@ -109,8 +109,6 @@ def _why_not(layer: _SeparableConv) -> str | None:
         return f"Keras pads with zeros only, not by padding_mode={layer.padding_mode!r}"
     if max(geometry.stride) > 1 and max(geometry.dilation) > 1:
         return f"Keras cannot combine stride {geometry.stride} with dilation {geometry.dilation}"
-    if len(set(geometry.stride)) > 1:
-        return f"Keras wants one stride for all axes, this layer has {geometry.stride}"
     if _keras_padding(geometry) is None:
         return f'Keras knows padding "valid" and "same" only, not {geometry.padding}; put a ZeroPadding layer before'
     return None
@@ -131,6 +129,12 @@ def _padding_of(config: dict[str, Any], kernel: list[int]) -> Any:
         return config["padding"]
     rate = config["dilation_rate"]
     return (((kernel[0] - 1) * (rate if isinstance(rate, int) else rate[0]), 0),)
+
+
+def _tensor(array: np.ndarray) -> Tensor:
+    if array.dtype.name == "bfloat16":  # a type that NumPy has from ml_dtypes and torch cannot read
+        return torch.from_numpy(array.astype(np.float32)).bfloat16()
+    return torch.from_numpy(array.copy())
 
 
 def _array(tensor: Tensor) -> np.ndarray:
