@@ -1,4 +1,4 @@
-"""What comes from outside: models by name, weights, pictures. Knows files and packages; converts and measures nothing."""
+"""What comes from outside: models by name, weights, pictures. Knows files and packages; measures nothing."""
 
 from .batches import Batches, batches, prepare
 from .models import LoadedModel, load_model

@@ -57,9 +57,11 @@ def load_program(path: str | Path) -> ExportedProgram:
     if reason:
         raise ModelError(f"{path} is refused: {reason}")
     try:
-        return package.load_pt2(BytesIO(content)).exported_programs["model"]
+        program = package.load_pt2(BytesIO(content)).exported_programs["model"]
     except Exception as error:
         raise _unreadable(path, error) from None
+    program._guards_code = []  # text that `program.module()` would run as Python
+    return program
 
 
 def why_refused(archive: package.PT2ArchiveReader) -> str | None:

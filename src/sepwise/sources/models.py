@@ -1,4 +1,4 @@
-"""Models by name: `timm:NAME`, `zoo:NAME`, `package.module:factory` or `file.pt2`, with how they want their pictures."""
+"""Models by name (`timm:NAME`, `zoo:NAME`, `package.module:factory`, `file.pt2`) and how they want their pictures."""
 
 from __future__ import annotations
 
@@ -89,8 +89,8 @@ def _build(spec: str, weights: Any) -> tuple[LoadedModel, Any]:
         return _from_timm(spec, name), weights
     if kind == "zoo":
         factory = _choose("zoo", name, NETWORKS)
-        own_reader = weights is not None and "weights" in inspect.signature(factory).parameters
-        if own_reader and Path(weights).suffix not in READABLE:
+        reads = "weights" in inspect.signature(factory).parameters
+        if weights is not None and reads and Path(weights).suffix not in READABLE:
             return _described(factory(weights), spec), None
         return _described(factory(), spec), weights
     return _described(_from_factory(spec, kind, name), spec), weights

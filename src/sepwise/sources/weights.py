@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import pickle
+import re
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -78,15 +80,16 @@ def unpickle_tensors(file: Any, name: str) -> Any:
     Raises WeightsError when loading it would execute code, or when it cannot be read.
     """
     try:
-        return torch.load(file, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Detected pickle protocol")  # what it cannot read it refuses anyway
+            return torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        text = str(error)
-        if "Unsupported" in text or "TorchScript" in text:
+        if re.search("Unsupported (global|class)", str(error)):
             raise WeightsError(
                 f"{name} is refused: loading it would execute code; save its tensors only, as .safetensors or with "
                 "torch.save(model.state_dict(), ...)"
             ) from None
-        raise WeightsError(f"{name} cannot be read: it is no file of torch.save") from None
+        raise WeightsError(f"{name} cannot be read: it is damaged, or holds something else than tensors") from None
     except (RuntimeError, EOFError, OSError, ValueError, KeyError, AttributeError, TypeError) as error:
         if "TorchScript" in str(error):
             raise WeightsError(f"{name} is refused: it is a TorchScript program, not weights") from None
