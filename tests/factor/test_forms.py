@@ -40,7 +40,7 @@ def ranks_of(form: str, weight: torch.Tensor, groups: int) -> list:
     full = FORMS[form].full_rank(shape_of(weight.shape, groups))
     if isinstance(full, tuple):
         return [(max(1, full[0] * n // 3), max(1, full[1] * n // 3)) for n in (1, 2, 3)]
-    return list(range(1, full + 1))
+    return sorted({1, 2, full // 3, full // 2, full} & set(range(1, full + 1)))
 
 
 @by_form

@@ -10,8 +10,8 @@ from torch import Tensor
 from ..geometry import ConvShape, Geometry
 from .factors import Rank, shape_of
 
-SWEEPS = 50
-GAIN = 1e-7  # of the whole energy; a sweep that gains less is the last one
+SWEEPS = 100
+GAIN = 1e-6  # of the whole energy; a sweep that gains less is the last one
 
 
 class Tucker:
