@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..factor import FORMS, Form, Rank, check_rank, compose
+from ..factor import FORMS, Form, MatrixForm, Rank, check_rank, compose
 from ..geometry import ConvShape
 from .statistics import Moments
 
@@ -47,14 +47,17 @@ class LayerFit:
         self.dense = dense
         self.variance = float((dense @ self.gram * dense).sum())
         self._problems: dict[bool, _Problem] = {}
-        self._full: dict[str, tuple[Tensor, ...]] = {}
+        self._widest: dict[str, tuple[int, tuple[Tensor, ...]]] = {}
 
     def fit(self, form_name: str, rank: Rank, iterations: int = 0) -> Fitted:
         """The chain of `form` at `rank`; `iterations` of L-BFGS improve the steps before the last one."""
         form = FORMS[form_name]
         rank = check_rank(form, self.conv, rank)
         steps = form.steps(self.conv, rank)
-        problem = self._problem(by_position=steps[0].groups == self.conv.in_channels > 1)
+        filters_first = (
+            steps[0].groups == self.conv.in_channels and steps[0].geometry.kernel == self.conv.geometry.kernel
+        )
+        problem = self._problem(filters_first)
         start = self._start(form, rank, problem)
         weights = problem.solve(steps, [w.to(self.dtype) for w in start], iterations)
         weights[0] = problem.unwhiten(weights[0].double())
@@ -71,15 +74,16 @@ class LayerFit:
 
     def _start(self, form: Form, rank: Rank, problem: _Problem) -> Sequence[Tensor]:
         """The nearest chain to the whitened weight: nearest in the norm that the data measure."""
-        if not form.nested:
+        if not isinstance(form, MatrixForm):
             return form.factor(problem.dense, self.conv.groups, rank)
-        full = form.full_rank(self.conv)
-        if form.name not in self._full:
-            self._full[form.name] = form.factor(problem.dense, self.conv.groups, full)
-        wide, narrow = form.steps(self.conv, full), form.steps(self.conv, rank)
+        assert isinstance(rank, int)
+        if self._widest.get(form.name, (0,))[0] < rank:  # asked from the largest rank down, this happens once
+            self._widest[form.name] = rank, form.factor(problem.dense, self.conv.groups, rank)
+        widest, weights = self._widest[form.name]
+        wide, narrow = form.steps(self.conv, widest), form.steps(self.conv, rank)
         return [
-            _first_components(w, many.weight_shape, few.weight_shape, full, rank)
-            for w, many, few in zip(self._full[form.name], wide, narrow, strict=True)
+            _first_components(w, many.weight_shape, few.weight_shape, widest, rank)
+            for w, many, few in zip(weights, wide, narrow, strict=True)
         ]
 
 
@@ -135,7 +139,7 @@ class _Problem:
         return flat.unflatten(2, (rows.shape[1], -1)).permute(0, 2, 1, 3).reshape_as(first)
 
     def solve(self, steps: Sequence[ConvShape], start: list[Tensor], iterations: int) -> list[Tensor]:
-        first, groups = [w.clone() for w in start[:-1]], [s.groups for s in steps]
+        first, groups = [w.clone(memory_format=torch.contiguous_format) for w in start[:-1]], [s.groups for s in steps]
         if not iterations:
             return [*first, self._last(first, steps)]
         for w in first:
@@ -161,7 +165,8 @@ class _Problem:
         """The best last step for given earlier ones: normal equations, one block for each of its groups."""
         last, g = steps[-1], self.conv.groups
         mid = last.parameters // last.out_channels
-        unit = torch.eye(mid, dtype=self.dtype).reshape(mid, *last.weight_shape[1:]).repeat(last.groups, *[1] * len(last.weight_shape[1:]))  # fmt: skip  # noqa: E501
+        one = torch.eye(mid, dtype=self.dtype).reshape(mid, *last.weight_shape[1:])
+        unit = one.repeat(last.groups, *[1] * (one.dim() - 1))  # passes every middle value on, untouched
         reach = compose([*first, unit], [*(s.groups for s in steps[:-1]), last.groups])
         reach = reach.reshape(g, last.groups // g, mid, -1)  # what each middle value sees: (g, b, mid, P)
         seen = reach @ self.gram.unsqueeze(1)
@@ -173,11 +178,9 @@ class _Problem:
         return torch.cholesky_solve(wanted.mT, root).mT.reshape(last.weight_shape).to(self.dtype)
 
 
-def _first_components(weight: Tensor, wide: tuple[int, ...], narrow: tuple[int, ...], full: Rank, rank: Rank) -> Tensor:
-    """Cut a step from `full` components to the first `rank`; along an axis the component is the fastest index."""
-    assert isinstance(full, int)
-    assert isinstance(rank, int)
+def _first_components(weight: Tensor, wide: Sequence[int], narrow: Sequence[int], widest: int, rank: int) -> Tensor:
+    """Cut a step from `widest` components to the first `rank`; along an axis the component is the fastest index."""
     for axis, (many, few) in enumerate(zip(wide, narrow, strict=True)):
         if many != few:
-            weight = weight.unflatten(axis, (many // full, full)).narrow(axis + 1, 0, rank).flatten(axis, axis + 1)
+            weight = weight.unflatten(axis, (many // widest, widest)).narrow(axis + 1, 0, rank).flatten(axis, axis + 1)
     return weight

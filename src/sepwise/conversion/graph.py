@@ -73,6 +73,7 @@ def trace(model: nn.Module, example: Tensor | None = None) -> Network:
         copied.eval()
     graph = copied if isinstance(copied, fx.GraphModule) else _follow(copied, example)
     _lift_convolutions(graph)
+    _out_of_place(graph)
     graph.recompile()
     sites, left_out = _find_sites(graph)
     if not sites and not left_out:
@@ -171,6 +172,22 @@ def _lift_convolutions(graph: fx.GraphModule) -> None:
         node.replace_all_uses_with(call)
         graph.graph.erase_node(node)
     graph.graph.eliminate_dead_code()
+
+
+def _out_of_place(graph: fx.GraphModule) -> None:
+    """Rewrite functions that write into their inputs, so that values can be kept and run through again."""
+    plain = {operator.iadd: operator.add, operator.imul: operator.mul, operator.isub: operator.sub}
+    for node in graph.graph.nodes:
+        if node.op == "call_function" and node.target in plain:
+            node.target = plain[node.target]
+        elif node.op == "call_function" and isinstance(node.target, torch._ops.OpOverload):
+            name, overload = node.target._schema.name.partition("::")[2], node.target._overloadname
+            if name.endswith("_") and hasattr(torch.ops.aten, name[:-1]):
+                node.target = getattr(getattr(torch.ops.aten, name[:-1]), overload)
+        elif node.op == "call_method" and str(node.target).endswith("_") and hasattr(Tensor, str(node.target)[:-1]):
+            node.target = str(node.target)[:-1]
+        if "inplace" in node.kwargs:
+            node.kwargs = {**node.kwargs, "inplace": False}
 
 
 def _find_sites(graph: fx.GraphModule) -> tuple[list[Site], dict[str, str]]:

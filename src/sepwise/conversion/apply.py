@@ -1,0 +1,157 @@
+"""A plan carried out: dense layers replaced by separable ones, fitted in the order in which they run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import PlanError
+from ..factor import FORMS, check_rank
+from ..geometry import ConvShape
+from ..nn import FactoredConv, layer_for
+from .fit import Fitted, LayerFit
+from .fold import fold_norms
+from .graph import Network, shape_of_conv, trace
+from .plan import Choice, Plan
+from .statistics import MomentSum
+from .survey import Progress
+from .walk import Visit, walk
+
+POSITIONS = 20_000  # sampled output positions of each layer, over all pictures
+ITERATIONS = 8  # of L-BFGS on the steps before the last
+
+
+def convert(
+    model: nn.Module,
+    plan: Plan,
+    batches: Sequence[Tensor] | None = None,
+    *,
+    example: Tensor | None = None,
+    iterations: int = ITERATIONS,
+    progress: Progress | None = None,
+) -> nn.Module:
+    """Replace the layers that a plan names by separable ones and fit these to what the dense layers answer.
+
+    model        left unchanged; the result is a converted copy in evaluation mode
+    plan         from `plan`, from a file (`Plan.load`) or written by hand
+    batches      calibration pictures, (N, C, *size) each, unlabelled. Layers are fitted one after the other: each sees
+                 the outputs of the layers already converted and is asked for the dense network's answer. None: no
+                 pictures; every layer takes the nearest weight in the Frobenius norm, which is exact at full rank and
+                 poor at low rank
+    example      an input, needed only for models that cannot be followed symbolically when there are no batches
+    iterations   of L-BFGS for each layer; 0 fits the last step of each chain only
+    progress     called as progress(stage, done, total)
+    Raises ModelError, PlanError or ShapeError when model, plan and pictures do not fit each other.
+    """
+    network = trace(model, batches[0] if batches else example)
+    _check(network, plan)
+    if plan.batch_norm == "fold":
+        fold_norms(network)
+    wanted = plan.converted
+    if not batches:
+        for name, choice in wanted.items():
+            network.replace(name, nearest_layer(network.module(name), choice))
+        return network.model.eval()
+    per_picture = max(1, POSITIONS // sum(len(b) for b in batches))
+    done = 0
+
+    def visit(at: Visit) -> nn.Module | None:
+        nonlocal done
+        choice = wanted.get(at.site.name)
+        if choice is None:
+            return None
+        if progress:
+            progress("fit", done, len(wanted))
+        layer = _fit_layer(network.module(at.site.name), choice, at, per_picture, iterations)
+        done += 1
+        return layer
+
+    walk(network, batches, visit)
+    if progress:
+        progress("fit", done, len(wanted))
+    return network.model.eval()
+
+
+def rebuild(model: nn.Module, plan: Plan, state: dict[str, Tensor], example: Tensor | None = None) -> nn.Module:
+    """The converted network from the dense architecture, its plan and the converted weights (`model.safetensors`).
+
+    model    the dense architecture; its weights do not matter and it is left unchanged
+    Raises PlanError when plan or weights do not fit the model.
+    """
+    network = trace(model, example)
+    _check(network, plan)
+    if plan.batch_norm == "fold":
+        fold_norms(network)
+    for name, choice in plan.converted.items():
+        module = network.module(name)
+        network.replace(name, _empty_layer(module, shape_of_conv(module), choice))
+    try:
+        network.model.load_state_dict(state)
+    except RuntimeError as error:
+        raise PlanError(f"the weights do not fit the model converted by this plan: {error}") from None
+    return network.model.eval()
+
+
+def nearest_layer(module: nn.Module, choice: Choice) -> FactoredConv:
+    """The layer of a plan without data: nearest to the dense weight in the Frobenius norm."""
+    conv, weight = shape_of_conv(module), module.weight
+    assert isinstance(weight, Tensor)
+    rank = check_rank(FORMS[choice.form], conv, choice.rank)
+    bias = module.bias.detach() if isinstance(module.bias, Tensor) else torch.zeros(conv.out_channels)
+    return filled_layer(
+        module, choice, Fitted(FORMS[choice.form].factor(weight.detach(), conv.groups, rank), bias, 0.0)
+    )
+
+
+def filled_layer(module: nn.Module, choice: Choice, fitted: Fitted) -> FactoredConv:
+    """The layer that replaces the dense convolution `module`, holding fitted weights."""
+    conv = shape_of_conv(module)
+    layer = _empty_layer(module, conv, choice)
+    with torch.no_grad():
+        for step, weight in zip(layer.steps, fitted.weights, strict=True):
+            layer.get_parameter(step.name).copy_(weight)
+        assert layer.bias is not None
+        layer.bias.copy_(fitted.bias)
+    return layer
+
+
+def _fit_layer(module: nn.Module, choice: Choice, at: Visit, per_picture: int, iterations: int) -> FactoredConv:
+    conv, weight = shape_of_conv(module), module.weight
+    assert isinstance(weight, Tensor)
+    moments = MomentSum(conv, str(module.padding_mode), per_picture)
+    for pair, answer in zip(at.inputs, at.outputs, strict=True):
+        moments.add(pair.converted, answer)
+    rank = check_rank(FORMS[choice.form], conv, choice.rank)
+    return filled_layer(module, choice, LayerFit(conv, weight, moments.moments()).fit(choice.form, rank, iterations))
+
+
+def _empty_layer(module: nn.Module, conv: ConvShape, choice: Choice) -> FactoredConv:
+    weight = module.weight
+    assert isinstance(weight, Tensor)
+    rank = check_rank(FORMS[choice.form], conv, choice.rank)
+    layer = layer_for(
+        choice.form,
+        conv,
+        rank,
+        bias=True,
+        padding_mode=str(module.padding_mode),
+        device=weight.device,
+        dtype=weight.dtype,
+    )
+    return layer.train(module.training)
+
+
+def _check(network: Network, plan: Plan) -> None:
+    known = {site.name: site for site in network.sites}
+    for name, choice in plan.converted.items():
+        if name in network.left_out:
+            raise PlanError(f"the plan converts {name}, which cannot be converted: {network.left_out[name]}")
+        if name not in known:
+            raise PlanError(f"the plan converts {name}, which is no convolution of {type(network.model).__name__}")
+        conv = shape_of_conv(network.module(name))
+        reason = FORMS[choice.form].why_not(conv)
+        if reason:
+            raise PlanError(f"the plan gives {name} the form {choice.form}: {reason}")
+        check_rank(FORMS[choice.form], conv, choice.rank)

@@ -1,0 +1,113 @@
+"""`Plan`: which form and rank each layer takes, and why. Plain data: printed, saved, edited by hand, replayed."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from ..errors import PlanError
+from ..factor import FORMS, Rank
+from ..files import whole_file
+
+FORMAT = "sepwise-plan/1"
+BatchNorm = Literal["fold", "keep"]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What becomes of one layer.
+
+    form                 "dense": left as it is; otherwise a form of `sepwise.factor`
+    rank                 of that form; None for "dense"
+    why                  one sentence
+    macs_before, macs_after              for one picture of the size planned for
+    parameters_before, parameters_after  weights without the bias
+    energy_kept          fraction of the dense weight's energy that the chain keeps; 1.0 for "dense"
+    effect               relative squared change of the network's output when only this layer is converted; 0 for
+                         "dense", None when it was not measured
+    """
+
+    form: str
+    rank: Rank | None
+    why: str
+    macs_before: int
+    macs_after: int
+    parameters_before: int
+    parameters_after: int
+    energy_kept: float | None = None
+    effect: float | None = None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Choices for the layers of one network, in the order in which they run.
+
+    layers        qualified layer name -> Choice
+    batch_norm    "fold": batch normalization goes into the convolution before the fit; "keep": it stays
+    budget        what was asked for, e.g. {"macs": 0.25}: fractions of the dense network's
+    macs          (dense, planned) multiply-accumulates of the whole network for one picture
+    parameters    (dense, planned) weights of the whole network
+    size          spatial size of that picture
+    """
+
+    layers: dict[str, Choice]
+    batch_norm: BatchNorm = "fold"
+    budget: dict[str, float] = field(default_factory=dict)
+    macs: tuple[int, int] = (0, 0)
+    parameters: tuple[int, int] = (0, 0)
+    size: tuple[int, ...] = ()
+
+    @property
+    def converted(self) -> dict[str, Choice]:
+        """The layers that change."""
+        return {name: choice for name, choice in self.layers.items() if choice.form != "dense"}
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the plan as JSON, whole or not at all."""
+        with whole_file(path) as aside:
+            aside.write_text(json.dumps({"format": FORMAT, **asdict(self)}, indent=2) + "\n", encoding="utf-8")
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Plan:
+        """Read a plan. Raises PlanError, naming what is wrong, for a file that is none."""
+        try:
+            data = json.loads(Path(path).read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+            raise PlanError(f"{path} cannot be read as a plan: {error}") from None
+        if not isinstance(data, dict) or data.pop("format", None) != FORMAT:
+            raise PlanError(f'{path} is no plan of this version: its "format" must be "{FORMAT}"')
+        try:
+            layers = {name: _choice(name, **values) for name, values in data.pop("layers").items()}
+            return cls(layers=layers, **{k: tuple(v) if isinstance(v, list) else v for k, v in data.items()})
+        except (TypeError, KeyError, AttributeError) as error:
+            raise PlanError(f"{path} is a damaged plan: {error}") from None
+
+    def __str__(self) -> str:
+        rows = [("layer", "form", "rank", "MACs before", "MACs after", "x", "energy kept", "why")]
+        for name, c in self.layers.items():
+            kept = "" if c.energy_kept is None else f"{c.energy_kept:.3f}"
+            rank = "" if c.rank is None else str(c.rank)
+            ratio = f"{c.macs_before / c.macs_after:.1f}"
+            rows.append((name, c.form, rank, f"{c.macs_before:,}", f"{c.macs_after:,}", ratio, kept, c.why))
+        widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]) - 1)]
+        left = {0, 1}
+        lines = [
+            "  ".join(
+                [t.ljust(w) if i in left else t.rjust(w) for i, (t, w) in enumerate(zip(row, widths, strict=False))]
+            )
+            + "  "
+            + row[-1]
+            for row in rows
+        ]
+        before, after = self.macs
+        total = f"whole network: {before:,} -> {after:,} MACs" + (f" ({before / after:.2f}x fewer)" if after else "")
+        return "\n".join([*lines, total])
+
+
+def _choice(name: str, form: str, rank: Any = None, **rest: Any) -> Choice:
+    if form != "dense" and form not in FORMS:
+        raise PlanError(f"the plan gives {name} the form {form!r}; the forms are dense, {', '.join(FORMS)}")
+    return Choice(form=form, rank=tuple(rank) if isinstance(rank, list) else rank, **rest)

@@ -1,0 +1,201 @@
+"""What each form and rank of each layer would cost and what it would do to the network's output: measured."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from ..errors import PlanError
+from ..factor import FORMS, Rank, compose, energy_kept
+from ..geometry import ConvShape, chain_macs
+from .fit import Fitted, LayerFit
+from .fold import fold_norms
+from .graph import Network, shape_of_conv, trace
+from .plan import BatchNorm
+from .statistics import MomentSum
+from .walk import Values, Visit, outputs_of, rest_of, walk
+
+Progress = Callable[[str, int, int], None]
+
+FRACTIONS = (0.05, 0.08, 0.12, 0.18, 0.28, 0.42, 0.65)  # of the layer's dense MACs, tried for every form
+PROBE_PIXELS = 100_000  # as many pictures of the first batch measure the effect on the output; 2 to 64 of them
+POSITIONS = 8192  # sampled output positions of each layer, over all pictures, while surveying
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One form and rank of one layer, with its fitted weights.
+
+    effect    |output changed - output|^2 / |output - its mean|^2 on the probe pictures, only this layer converted
+    """
+
+    form: str
+    rank: Rank
+    macs: int
+    parameters: int
+    energy_kept: float
+    effect: float
+    fitted: Fitted
+
+
+@dataclass(frozen=True)
+class LayerSurvey:
+    """One layer: what it is, what it costs dense, and what it could become."""
+
+    name: str
+    conv: ConvShape
+    macs: int
+    candidates: tuple[Candidate, ...]
+
+
+@dataclass(frozen=True)
+class Survey:
+    """Everything a planner needs; made once, planned from for any budget.
+
+    left_out    name -> one sentence, for convolutions that cannot be converted
+    network     the copy that was measured, normalization folded if asked; its layers are still dense
+    """
+
+    layers: tuple[LayerSurvey, ...]
+    left_out: dict[str, str]
+    batch_norm: BatchNorm
+    network: Network
+    size: tuple[int, ...]
+
+
+def survey(
+    model: nn.Module,
+    batches: Sequence[Tensor],
+    *,
+    forms: Sequence[str] = tuple(FORMS),
+    batch_norm: BatchNorm = "fold",
+    progress: Progress | None = None,
+) -> Survey:
+    """Fit every candidate of every layer on `batches` and measure its effect on the network's output.
+
+    batches    calibration pictures, (N, C, *size) each, all of one size
+    forms      names of the forms to try
+    Raises ModelError for a model that cannot be followed or run, PlanError for an unknown form.
+    """
+    unknown = [f for f in forms if f not in FORMS]
+    if unknown:
+        raise PlanError(f"there is no form {unknown[0]!r}; the forms are {', '.join(FORMS)}")
+    network = trace(model, batches[0])
+    if batch_norm == "fold":
+        fold_norms(network)
+    probes = _probe_count(batches[0])
+    per_picture = max(1, POSITIONS // sum(len(b) for b in batches))
+    layers: list[LayerSurvey] = []
+    references: list[list[Tensor]] = []
+
+    def visit(at: Visit) -> None:
+        if progress:
+            progress("survey", len(layers), len(network.sites))
+        if not references:
+            first = _heads(at.values, len(batches[0]), probes)
+            references.append(outputs_of(rest_of(network, at.site.node, at.outputs[0][:probes], first)))
+        layers.append(_survey_layer(network, at, forms, per_picture, probes, references[0]))
+
+    walk(network, batches, visit)
+    if progress:
+        progress("survey", len(layers), len(network.sites))
+    size = tuple(batches[0].shape[2:])
+    return Survey(tuple(layers), dict(network.left_out), batch_norm, network, size)
+
+
+def _survey_layer(
+    network: Network, at: Visit, forms: Sequence[str], per_picture: int, probes: int, reference: list[Tensor]
+) -> LayerSurvey:
+    module = network.module(at.site.name)
+    conv, weight = shape_of_conv(module), module.weight
+    assert isinstance(weight, Tensor)
+    size = tuple(at.outputs[0].shape[2:])
+    in_size = tuple(at.inputs[0].dense.shape[2:])
+    options = [c for form in forms for c in _options(conv, in_size, form)]
+    if not options:
+        return LayerSurvey(at.site.name, conv, conv.macs(in_size), ())
+    moments = MomentSum(conv, str(module.padding_mode), per_picture)
+    for pair, answer in zip(at.inputs, at.outputs, strict=True):
+        moments.add(pair.dense, answer)
+    fits = LayerFit(conv, weight, moments.moments())
+    seen = at.inputs[0].dense
+    values = _heads(at.values, len(seen), probes)
+    assert conv.geometry.output_size(in_size) == size
+    candidates = []
+    for form, rank, macs in options:
+        fitted = fits.fit(form, rank)
+        steps = FORMS[form].steps(conv, rank)
+        dense = compose(fitted.weights, [s.groups for s in steps])
+        answer = _like(module, dense, fitted.bias)(seen[:probes])
+        changed = outputs_of(rest_of(network, at.site.node, answer, values))
+        candidates.append(
+            Candidate(
+                form,
+                rank,
+                macs,
+                sum(s.parameters for s in steps),
+                energy_kept(weight, dense),
+                _relative_change(changed, reference),
+                fitted,
+            )
+        )
+    return LayerSurvey(at.site.name, conv, conv.macs(in_size), tuple(candidates))
+
+
+def _options(conv: ConvShape, size: tuple[int, ...], form: str) -> Iterator[tuple[str, Rank, int]]:
+    """Ranks of a form that save multiplications, the largest first, about one for each of FRACTIONS."""
+    if FORMS[form].why_not(conv):
+        return
+    dense = conv.macs(size)
+    full = FORMS[form].full_rank(conv)
+    seen: set[Rank] = set()
+    for fraction in reversed(FRACTIONS):
+        rank = _largest_rank(conv, size, form, full, fraction * dense)
+        if rank is not None and rank not in seen:
+            seen.add(rank)
+            yield form, rank, chain_macs(FORMS[form].steps(conv, rank), size)
+
+
+def _largest_rank(conv: ConvShape, size: tuple[int, ...], form: str, full: Rank, budget: float) -> Rank | None:
+    """The largest rank whose chain costs at most `budget` MACs; a pair keeps the proportion of the full ranks."""
+    top = max(full) if isinstance(full, tuple) else full
+    low, high = 0, top
+
+    def at(r: int) -> Rank:
+        return tuple(max(1, round(f * r / top)) for f in full) if isinstance(full, tuple) else r  # type: ignore[return-value]
+
+    while low < high:
+        middle = (low + high + 1) // 2
+        if chain_macs(FORMS[form].steps(conv, at(middle)), size) <= budget:
+            low = middle
+        else:
+            high = middle - 1
+    if low == 0:
+        return None
+    return at(low - low % 8 if low >= 16 and not isinstance(full, tuple) else low)
+
+
+def _like(module: nn.Module, weight: Tensor, bias: Tensor) -> Callable[[Tensor], Tensor]:
+    """The convolution `module` with another weight and bias."""
+
+    def run(x: Tensor) -> Tensor:
+        return module._conv_forward(x, weight.to(x.dtype), bias.to(x.dtype))  # type: ignore[operator]
+
+    return run
+
+
+def _probe_count(batch: Tensor) -> int:
+    return min(len(batch), 64, max(2, PROBE_PIXELS // batch.shape[2:].numel()))
+
+
+def _heads(values: Values, batch: int, probes: int) -> Values:
+    """The probe pictures of values that hold the whole first batch."""
+    return {n: v[:probes] if isinstance(v, Tensor) and v.dim() and len(v) == batch else v for n, v in values.items()}
+
+
+def _relative_change(changed: Sequence[Tensor], reference: Sequence[Tensor]) -> float:
+    lost = sum(float((c.double() - r.double()).square().sum()) for c, r in zip(changed, reference, strict=True))
+    total = sum(float((r.double() - r.double().mean()).square().sum()) for r in reference)
+    return lost / total if total else lost

@@ -1,0 +1,176 @@
+"""Two versions of a network run side by side, node by node, over all calibration pictures at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch.fx.node import map_arg
+from torch.utils import _pytree as pytree
+
+from ..errors import ModelError
+from .graph import Network, Site, stored
+
+Values = dict[fx.Node, Any]
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One value in the dense network and in the converted one; the same object until they differ."""
+
+    dense: Any
+    converted: Any
+
+
+@dataclass(frozen=True)
+class Visit:
+    """What is known when the walk reaches a convertible convolution.
+
+    site       the convolution
+    inputs     one Pair of tensors (N, C, *size) for each batch
+    outputs    what the dense layer answers to its dense inputs, one tensor for each batch
+    values     dense values that later nodes still need, for the first batch: `rest_of` starts from them
+    """
+
+    site: Site
+    inputs: Sequence[Pair]
+    outputs: Sequence[Tensor]
+    values: Values
+
+
+@torch.no_grad()
+def walk(network: Network, batches: Sequence[Tensor], visit: Callable[[Visit], nn.Module | None]) -> list[Pair]:
+    """Run the graph over the batches; at each convertible convolution `visit` may return the layer that replaces it.
+
+    A value is dropped after its last use, so memory holds the live activations of all batches, not all layers'.
+    returns    the network's outputs, a Pair for each batch
+    Raises ModelError when the network cannot run on the batches.
+    """
+    with _out_of_place(network.graph):
+        return _walk(network, batches, visit)
+
+
+def _walk(network: Network, batches: Sequence[Tensor], visit: Callable[[Visit], nn.Module | None]) -> list[Pair]:
+    sites = {site.node: site for site in network.sites}
+    dense = {node: network.module(str(node.target)) for node in sites}
+    last_use = _last_uses(network.graph)
+    values: dict[fx.Node, list[Pair]] = {}
+    inputs = iter([batches])
+    for node in network.graph.graph.nodes:
+        if node.op == "placeholder":
+            values[node] = [Pair(b, b) for b in _next(inputs, node)]
+        elif node.op == "output":
+            return [_both(network, node, values, b, lambda args, _: args[0]) for b in range(len(batches))]
+        elif node in sites:
+            seen = values[node.all_input_nodes[0]]
+            answers = [_run(dense[node], pair.dense, node=node) for pair in seen]
+            still = {n: v[0].dense for n, v in values.items()}
+            layer = visit(Visit(sites[node], seen, answers, still))
+            if layer is None:
+                same = dense[node]
+                values[node] = [
+                    Pair(y, y if p.converted is p.dense else same(p.converted))
+                    for p, y in zip(seen, answers, strict=True)
+                ]
+            else:
+                network.replace(sites[node].name, layer)
+                values[node] = [Pair(y, layer(p.converted)) for p, y in zip(seen, answers, strict=True)]
+        else:
+            values[node] = [
+                _both(network, node, values, b, lambda args, kwargs, node=node: call(network.graph, node, args, kwargs))
+                for b in range(len(batches))
+            ]
+        for done in last_use.get(node, ()):
+            values.pop(done, None)
+    raise ModelError("the graph of the model has no output")
+
+
+@torch.no_grad()
+def rest_of(network: Network, node: fx.Node, value: Any, values: Values) -> Any:
+    """The network's output when `node` takes `value`; `values` as in the Visit at that node."""
+    known = {**values, node: value}
+    started = False
+    for later in network.graph.graph.nodes:
+        if later is node:
+            started = True
+            continue
+        if not started or later in known:
+            continue
+        args, kwargs = map_arg((later.args, later.kwargs), lambda n: known[n])
+        if later.op == "output":
+            return args[0]
+        known[later] = call(network.graph, later, args, kwargs)
+    raise ModelError("the graph of the model has no output")
+
+
+def call(graph: fx.GraphModule, node: fx.Node, args: Any, kwargs: Any) -> Any:
+    """Compute one node of a graph from its arguments."""
+    if node.op == "get_attr":
+        return stored(graph, node.target)
+    if node.op == "call_module":
+        return graph.get_submodule(str(node.target))(*args, **kwargs)
+    if node.op == "call_method":
+        return getattr(args[0], str(node.target))(*args[1:], **kwargs)
+    assert callable(node.target)
+    return node.target(*args, **kwargs)
+
+
+def outputs_of(value: Any) -> list[Tensor]:
+    """The floating-point tensors in a network's output, whatever holds them."""
+    return [t for t in pytree.tree_leaves(value) if isinstance(t, Tensor) and t.is_floating_point()]
+
+
+@contextmanager
+def _out_of_place(graph: fx.GraphModule) -> Iterator[None]:
+    """Values are shared between two networks here, so modules must not write into their inputs meanwhile."""
+    writers = [m for m in graph.modules() if getattr(m, "inplace", False) is True]
+    for module in writers:
+        module.inplace = False  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        for module in writers:
+            module.inplace = True  # type: ignore[assignment]
+
+
+def _both(network: Network, node: fx.Node, values: dict[fx.Node, list[Pair]], batch: int, compute: Any) -> Pair:
+    args, kwargs = map_arg((node.args, node.kwargs), lambda n: values[n][batch].dense)
+    dense = _run(compute, args, kwargs, node=node)
+    if all(values[n][batch].dense is values[n][batch].converted for n in node.all_input_nodes):
+        return Pair(dense, dense)
+    args, kwargs = map_arg((node.args, node.kwargs), lambda n: values[n][batch].converted)
+    return Pair(dense, compute(args, kwargs))
+
+
+def _run(compute: Any, *args: Any, node: fx.Node | None = None) -> Any:
+    try:
+        return compute(*args)
+    except (RuntimeError, TypeError, ValueError) as error:
+        first = str(error).strip().splitlines()[0]
+        raise ModelError(
+            f"the model cannot run on these pictures: {first} (at {node.name if node else 'a layer'})"
+        ) from error
+
+
+def _next(inputs: Any, node: fx.Node) -> Any:
+    try:
+        return next(inputs)
+    except StopIteration:
+        raise ModelError(
+            f"the model takes more than one input ({node.target}); conversion feeds it pictures only"
+        ) from None
+
+
+def _last_uses(graph: fx.GraphModule) -> dict[fx.Node, list[fx.Node]]:
+    last: dict[fx.Node, fx.Node] = {}
+    for node in graph.graph.nodes:
+        for used in node.all_input_nodes:
+            last[used] = node
+    uses: dict[fx.Node, list[fx.Node]] = {}
+    for used, node in last.items():
+        uses.setdefault(node, []).append(used)
+    return uses
