@@ -194,7 +194,7 @@ def test_no_rank_is_the_full_rank() -> None:
         (lambda: SpatialConv2d(4, 6, 3, rank=0), "SpatialConv2d: rank=0: expected an integer >= 1"),
         (lambda: SpatialConv2d(4, 6, 3, rank=True), "rank=True: expected an integer >= 1"),
         (lambda: SpatialConv2d(4, 6, 3, rank=(1, 2)), r"rank=\(1, 2\): expected an integer >= 1"),
-        (lambda: TuckerConv2d(4, 6, 3, rank=(1, 2, 3)), r"expected an integer >= 1 or two, \(in, out\)"),
+        (lambda: new(TuckerConv2d, 4, 6, 3, rank=(1, 2, 3)), r"expected an integer >= 1 or two, \(in, out\)"),
         (lambda: SeparableConv2d(4, 6, 3, depth_multiplier=-1), "depth_multiplier=-1: expected an integer >= 1"),
         (lambda: SpatialConv2d(4, 6, (3, 3, 3)), r"kernel_size=\(3, 3, 3\): expected one or 2 integers"),
         (lambda: SpatialConv2d(4, 6, 3, groups=3), "in_channels=4 must be a positive multiple of groups=3"),
@@ -214,7 +214,7 @@ def test_sizes_that_do_not_fit(call: Any, sentence: str) -> None:
 
 
 class OwnForward(nn.Conv2d):
-    def forward(self, input: torch.Tensor) -> torch.Tensor:
+    def forward(self, input: torch.Tensor) -> torch.Tensor:  # noqa: A002
         return super().forward(2 * input)
 
 
@@ -265,7 +265,7 @@ def test_factors_fitted_elsewhere_are_loaded() -> None:
 def test_layer_for_every_form(form: str, axes: int) -> None:
     conv = ConvShape(4, 6, Geometry.of((3,) * axes, 2, "same"), 2)
     if form == "spatial" and axes == 1:
-        with pytest.raises(UnsupportedError, match="layer_for: spatial: .* has one spatial axis"):
+        with pytest.raises(UnsupportedError, match=r"layer_for: spatial: .* has one spatial axis"):
             layer_for(form, conv, 1)
         return
     layer = layer_for(form, conv, 1, bias=False, padding_mode="replicate", dtype=torch.float64)

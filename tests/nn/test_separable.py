@@ -105,7 +105,8 @@ def test_more_filters_than_the_full_rank() -> None:
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last], ids=str)
 @pytest.mark.parametrize("channels", [1, 4])
 def test_memory_format_is_kept(layout: torch.memory_format, channels: int) -> None:
-    layer = SeparableConv2d(channels, 6, 3, padding="same", stride=2).to(memory_format=torch.channels_last)
+    layer: Any = SeparableConv2d(channels, 6, 3, padding="same", stride=2)
+    layer = layer.to(memory_format=torch.channels_last)
     x = torch.randn(2, channels, 6, 6).to(memory_format=layout)
     assert layer(x).is_contiguous(memory_format=layout)
 
