@@ -27,7 +27,7 @@ def canonical(tensor: Tensor, rank: int) -> Triple:
 
     Five starts come from singular value decompositions; each is refined a little, the best one to the end, and the
     result never keeps less energy than the best start. A best approximation need not exist (terms can grow and cancel
-    for ever: de Silva and Lim 2008, section 4), so a small ridge holds the factors; it shrinks with the energy lost.
+    for ever: de Silva and Lim 2008), so a small ridge holds the factors; it shrinks with the energy lost.
     """
     size = tensor.flatten(1).norm(dim=1)[:, None, None, None]
     unit = tensor / torch.where(size > 0, size, 1.0)

@@ -17,7 +17,7 @@ class CP:
     Canonical polyadic decomposition of (outputs x inputs x kernel positions), for each group. No closed answer exists:
     alternating least squares finds a local optimum that is never worse than the best of five starts from singular
     value decompositions. Exact at full rank, the product of the two smallest of outputs, inputs and positions, where
-    one pointwise step only copies channels; a given kernel may be exact below. Lebedev et al. 2015, arXiv 1412.6553.
+    one pointwise step only copies and scales; a given kernel may be exact below. Lebedev et al. 2015, arXiv 1412.6553.
     """
 
     name = "cp"
