@@ -4,6 +4,7 @@ import io
 import json
 import logging
 import zipfile
+from contextlib import suppress
 
 import pytest
 import torch
@@ -98,10 +99,8 @@ def test_size_that_is_a_program(program, tmp_path):
     with pytest.raises(ModelError, match="which is more than arithmetic"):
         load_program(path)
     assert not bait.exists()
-    with pytest.raises(Exception, match="NoneType"):
-        logging.disable()  # torch's own line about this case is malformed
-    torch.export.load(path)
-    logging.disable(logging.NOTSET)
+    with suppress(Exception):  # whatever follows once the code has run
+        torch.export.load(path)
     assert bait.exists(), "the bait itself is broken"
 
 

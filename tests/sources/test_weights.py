@@ -83,7 +83,7 @@ def test_a_file_that_would_run_code_is_refused_and_does_not_run(tmp_path, legacy
         path.write_bytes(pickle.dumps(Touch(bait)))
     else:
         torch.save({"0.weight": Touch(bait)}, path)
-    with pytest.raises(WeightsError, match="is refused: loading it would execute code"):
+    with pytest.raises(WeightsError, match=r"is refused: .*loading it would execute code"):
         load_weights(net(), path)
     assert not bait.exists()
     torch.load(path, weights_only=False) if not legacy else pickle.loads(path.read_bytes())
@@ -99,7 +99,7 @@ def test_a_pickled_module_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("net.pth", b"nothing of use", "cannot be read"),
+        ("net.pth", b"nothing of use", "is refused: it is damaged"),
         ("net.pth", b"", "cannot be read"),
         ("net.safetensors", b"nothing of use", "cannot be read as safetensors"),
         ("net.h5", b"", r"weights are read from \.safetensors"),

@@ -89,7 +89,7 @@ def unpickle_tensors(file: Any, name: str) -> Any:
                 f"{name} is refused: loading it would execute code; save its tensors only, as .safetensors or with "
                 "torch.save(model.state_dict(), ...)"
             ) from None
-        raise WeightsError(f"{name} cannot be read: it is damaged, or holds something else than tensors") from None
+        raise WeightsError(f"{name} is refused: it is damaged, or loading it would execute code") from None
     except (RuntimeError, EOFError, OSError, ValueError, KeyError, AttributeError, TypeError) as error:
         if "TorchScript" in str(error):
             raise WeightsError(f"{name} is refused: it is a TorchScript program, not weights") from None
