@@ -25,9 +25,9 @@ def canonical(tensor: Tensor, rank: int) -> Triple:
     rank       1 to a * b * c / max(a, b, c), where the answer is exact (to rounding)
     returns    A (g, a, rank), B (g, b, rank), C (g, c, rank)
 
-    Five starts come from singular value decompositions; each is refined a little, the best one to the end, and the
-    result never keeps less energy than the best start. A best approximation need not exist (terms can grow and cancel
-    for ever: de Silva and Lim 2008), so a small ridge holds the factors; it shrinks with the energy lost.
+    Five starts come from singular value decompositions, a sixth is arbitrary; each is refined a little, the best one to
+    the end, and the result never keeps less energy than the best of the five. A best approximation need not exist (terms
+    can grow and cancel for ever: de Silva and Lim 2008), so a small ridge holds the factors; it shrinks with the loss.
     """
     size = tensor.flatten(1).norm(dim=1)[:, None, None, None]
     unit = tensor / torch.where(size > 0, size, 1.0)
@@ -37,7 +37,7 @@ def canonical(tensor: Tensor, rank: int) -> Triple:
         best = exact[0]
     else:
         starts += [_start(unit, axis, turned=True, rank=rank) for axis in (2, 1, 3)]
-        trials = [alternate(unit, start, TRIAL)[0] for start in starts]
+        trials = [alternate(unit, start, TRIAL)[0] for start in [*starts, _arbitrary(unit, rank)]]
         refined = alternate(unit, _best(unit, trials), SWEEPS)[0]
         best = _best(unit, [*starts, refined])
     root = size.squeeze(3) ** (1 / 3)
@@ -119,6 +119,14 @@ def _start(tensor: Tensor, axis: int, *, turned: bool, rank: int) -> Triple:
     n, s = chosen // right.shape[2], chosen % right.shape[2]
     parts = {axis: directions.mT[g, n].mT, others[0]: left.transpose(2, 3)[g, n, s].mT, others[1]: right[g, n, s].mT}
     return parts[1], parts[2], parts[3]
+
+
+def _arbitrary(tensor: Tensor, rank: int) -> Triple:
+    """A start without any symmetry, the same every time: the others can be saddle points, and stay there."""
+    fixed = torch.Generator().manual_seed(0)
+    sides = [torch.randn(n, rank, generator=fixed, dtype=tensor.dtype) / (n * rank) ** 0.5 for n in tensor.shape[1:]]
+    a, b, c = (side.to(tensor.device).expand(len(tensor), -1, -1) for side in sides)
+    return a, b, c
 
 
 def _lost(tensor: Tensor, factors: Triple) -> Tensor:
