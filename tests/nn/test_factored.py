@@ -70,6 +70,7 @@ def test_layer_equals_dense_convolution(layer_class: type[FactoredConv], data: A
     np.testing.assert_allclose(layer(x).detach().numpy(), dense(layer, x), rtol=0, atol=1e-10)
 
 
+@pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel")  # of nn.Conv2d
 @by_layer
 @given(data=st.data())
 @settings(max_examples=8, deadline=None)
