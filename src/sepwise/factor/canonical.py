@@ -25,9 +25,10 @@ def canonical(tensor: Tensor, rank: int) -> Triple:
     rank       1 to a * b * c / max(a, b, c), where the answer is exact (to rounding)
     returns    A (g, a, rank), B (g, b, rank), C (g, c, rank)
 
-    Five starts come from singular value decompositions, a sixth is arbitrary; each is refined a little, the best one to
-    the end, and the result never keeps less energy than the best of the five. A best approximation need not exist (terms
-    can grow and cancel for ever: de Silva and Lim 2008), so a small ridge holds the factors; it shrinks with the loss.
+    Five starts come from singular value decompositions, a sixth is arbitrary; each is refined a little, the best one
+    to the end, and the result never keeps less energy than the best of the five. A best approximation need not exist
+    (terms can grow and cancel for ever: de Silva and Lim 2008), so a small ridge holds the factors; it shrinks
+    with the loss.
     """
     size = tensor.flatten(1).norm(dim=1)[:, None, None, None]
     unit = tensor / torch.where(size > 0, size, 1.0)
