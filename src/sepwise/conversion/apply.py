@@ -9,11 +9,11 @@ from torch import Tensor, nn
 
 from ..errors import PlanError
 from ..factor import FORMS, check_rank
-from ..geometry import ConvShape
 from ..nn import FactoredConv, layer_for
+from ..nn.dense import DenseConv, shape_of_dense
 from .fit import Fitted, LayerFit
 from .fold import fold_norms
-from .graph import Network, shape_of_conv, trace
+from .graph import Network, trace
 from .plan import Choice, Plan
 from .statistics import MomentSum
 from .survey import Progress
@@ -52,7 +52,7 @@ def convert(
     wanted = plan.converted
     if not batches:
         for name, choice in wanted.items():
-            network.replace(name, nearest_layer(network.module(name), choice))
+            network.replace(name, nearest_layer(_conv(network, name), choice))
         return network.model.eval()
     per_picture = max(1, POSITIONS // sum(len(b) for b in batches))
     done = 0
@@ -64,7 +64,7 @@ def convert(
             return None
         if progress:
             progress("fit", done, len(wanted))
-        layer = _fit_layer(network.module(at.site.name), choice, at, per_picture, iterations)
+        layer = _fit_layer(network.conv(at.site), choice, at, per_picture, iterations)
         done += 1
         return layer
 
@@ -85,8 +85,7 @@ def rebuild(model: nn.Module, plan: Plan, state: dict[str, Tensor], example: Ten
     if plan.batch_norm == "fold":
         fold_norms(network)
     for name, choice in plan.converted.items():
-        module = network.module(name)
-        network.replace(name, _empty_layer(module, shape_of_conv(module), choice))
+        network.replace(name, _empty_layer(_conv(network, name), choice))
     try:
         network.model.load_state_dict(state)
     except RuntimeError as error:
@@ -94,63 +93,58 @@ def rebuild(model: nn.Module, plan: Plan, state: dict[str, Tensor], example: Ten
     return network.model.eval()
 
 
-def nearest_layer(module: nn.Module, choice: Choice) -> FactoredConv:
+def nearest_layer(module: DenseConv, choice: Choice) -> FactoredConv:
     """The layer of a plan without data: nearest to the dense weight in the Frobenius norm."""
-    conv, weight = shape_of_conv(module), module.weight
-    assert isinstance(weight, Tensor)
-    rank = check_rank(FORMS[choice.form], conv, choice.rank)
-    bias = module.bias.detach() if isinstance(module.bias, Tensor) else torch.zeros(conv.out_channels)
-    return filled_layer(
-        module, choice, Fitted(FORMS[choice.form].factor(weight.detach(), conv.groups, rank), bias, 0.0)
-    )
+    rank = check_rank(FORMS[choice.form], shape_of_dense(module), choice.rank)
+    weights = FORMS[choice.form].factor(module.weight.detach(), module.groups, rank)
+    bias = torch.zeros(module.out_channels) if module.bias is None else module.bias.detach()
+    return filled_layer(module, choice, Fitted(weights, bias, 0.0))
 
 
-def filled_layer(module: nn.Module, choice: Choice, fitted: Fitted) -> FactoredConv:
+def filled_layer(module: DenseConv, choice: Choice, fitted: Fitted) -> FactoredConv:
     """The layer that replaces the dense convolution `module`, holding fitted weights."""
-    conv = shape_of_conv(module)
-    layer = _empty_layer(module, conv, choice)
+    layer = _empty_layer(module, choice)
     with torch.no_grad():
-        for step, weight in zip(layer.steps, fitted.weights, strict=True):
-            layer.get_parameter(step.name).copy_(weight)
+        for held, weight in zip(layer.weights, fitted.weights, strict=True):
+            held.copy_(weight)
         assert layer.bias is not None
         layer.bias.copy_(fitted.bias)
     return layer
 
 
-def _fit_layer(module: nn.Module, choice: Choice, at: Visit, per_picture: int, iterations: int) -> FactoredConv:
-    conv, weight = shape_of_conv(module), module.weight
-    assert isinstance(weight, Tensor)
-    moments = MomentSum(conv, str(module.padding_mode), per_picture)
+def _fit_layer(module: DenseConv, choice: Choice, at: Visit, per_picture: int, iterations: int) -> FactoredConv:
+    conv = shape_of_dense(module)
+    moments = MomentSum(conv, module.padding_mode, per_picture)
     for pair, answer in zip(at.inputs, at.outputs, strict=True):
         moments.add(pair.converted, answer)
     rank = check_rank(FORMS[choice.form], conv, choice.rank)
-    return filled_layer(module, choice, LayerFit(conv, weight, moments.moments()).fit(choice.form, rank, iterations))
+    fits = LayerFit(conv, module.weight, moments.moments())
+    return filled_layer(module, choice, fits.fit(choice.form, rank, iterations))
 
 
-def _empty_layer(module: nn.Module, conv: ConvShape, choice: Choice) -> FactoredConv:
-    weight = module.weight
-    assert isinstance(weight, Tensor)
+def _empty_layer(module: DenseConv, choice: Choice) -> FactoredConv:
+    conv, weight = shape_of_dense(module), module.weight
     rank = check_rank(FORMS[choice.form], conv, choice.rank)
     layer = layer_for(
-        choice.form,
-        conv,
-        rank,
-        bias=True,
-        padding_mode=str(module.padding_mode),
-        device=weight.device,
-        dtype=weight.dtype,
+        choice.form, conv, rank, padding_mode=module.padding_mode, device=weight.device, dtype=weight.dtype
     )
     return layer.train(module.training)
 
 
+def _conv(network: Network, name: str) -> DenseConv:
+    site = network.site(name)
+    assert site is not None  # `_check` has refused all others
+    return network.conv(site)
+
+
 def _check(network: Network, plan: Plan) -> None:
-    known = {site.name: site for site in network.sites}
     for name, choice in plan.converted.items():
         if name in network.left_out:
             raise PlanError(f"the plan converts {name}, which cannot be converted: {network.left_out[name]}")
-        if name not in known:
+        site = network.site(name)
+        if site is None:
             raise PlanError(f"the plan converts {name}, which is no convolution of {type(network.model).__name__}")
-        conv = shape_of_conv(network.module(name))
+        conv = shape_of_dense(network.conv(site))
         reason = FORMS[choice.form].why_not(conv)
         if reason:
             raise PlanError(f"the plan gives {name} the form {choice.form}: {reason}")

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any, cast
+
 import torch
 from torch import Tensor, fx, nn
 
+from ..nn.dense import DenseConv
 from .graph import NORMS, Network, stored
 
 
@@ -23,7 +26,7 @@ def fold_norms(network: Network) -> list[str]:
         scale_shift, after = _norm_module(network, users[0]) or _norm_call(network, users[0]) or (None, None)
         if scale_shift is None:
             continue
-        _scale(network.module(site.name), *scale_shift)
+        _scale(network.conv(site), *scale_shift)
         if after is not None:
             network.replace(str(users[0].target), after)
         else:
@@ -39,13 +42,14 @@ def _norm_module(network: Network, node: fx.Node) -> tuple[tuple[Tensor, Tensor]
     """Scale, shift and what stays behind, when `node` calls a batch-normalization module once."""
     if node.op != "call_module" or sum(n.target == node.target for n in network.graph.graph.nodes) > 1:
         return None
-    norm = network.module(str(node.target))
+    norm = network.graph.get_submodule(str(node.target))
     if not isinstance(norm, NORMS) or norm.training or norm.running_mean is None or norm.running_var is None:
         return None
+    drop, act = getattr(norm, "drop", None), getattr(norm, "act", None)
     if type(norm) in NORMS:
         after: nn.Module = nn.Identity()
-    elif isinstance(getattr(norm, "drop", None), nn.Module) and isinstance(getattr(norm, "act", None), nn.Module):
-        after = nn.Sequential(norm.drop, norm.act)  # timm: normalization with its activation in one module
+    elif isinstance(drop, nn.Module) and isinstance(act, nn.Module):
+        after = nn.Sequential(drop, act)  # timm: normalization with its activation in one module
     else:
         return None
     return _scale_shift(norm.running_mean, norm.running_var, norm.weight, norm.bias, norm.eps), after
@@ -55,12 +59,12 @@ def _norm_call(network: Network, node: fx.Node) -> tuple[tuple[Tensor, Tensor], 
     """The same for an exported graph, where the normalization is a function of stored tensors."""
     if node.op != "call_function" or node.target is not torch.ops.aten.batch_norm.default:
         return None
-    _, weight, bias, mean, var, training, _, eps, _ = node.args
+    _, weight, bias, mean, var, training, _, eps, _ = cast(tuple[Any, ...], node.args)
     sources = (mean, var, weight, bias)
     if training or not all(n is None or (isinstance(n, fx.Node) and n.op == "get_attr") for n in sources):
         return None
-    values = [None if n is None else stored(network.graph, n.target) for n in sources]
-    return _scale_shift(*values, eps), None
+    m, v, w, b = (stored(network.graph, n.target) if isinstance(n, fx.Node) else None for n in sources)
+    return _scale_shift(m, v, w, b, float(eps)), None  # type: ignore[arg-type]
 
 
 def _scale_shift(
@@ -73,9 +77,8 @@ def _scale_shift(
     return scale, shift if bias is None else shift + bias.detach().double()
 
 
-def _scale(conv: nn.Module, scale: Tensor, shift: Tensor) -> None:
+def _scale(conv: DenseConv, scale: Tensor, shift: Tensor) -> None:
     weight, bias = conv.weight, conv.bias
-    assert isinstance(weight, Tensor)
     old = weight.detach().double()
     conv.weight = nn.Parameter((old * scale.view(-1, *[1] * (old.dim() - 1))).to(weight.dtype))
     new = shift if bias is None else shift + bias.detach().double() * scale

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, fx, nn
 
 from ..errors import ModelError
-from ..geometry import ConvShape, Geometry
 from ..nn import FactoredConv
+from ..nn.dense import DenseConv, why_not_dense
 
 CONVS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
@@ -50,8 +50,15 @@ class Network:
     sites: list[Site]
     left_out: dict[str, str]
 
-    def module(self, name: str) -> nn.Module:
-        return self.graph.get_submodule(name)
+    def conv(self, site: Site) -> DenseConv:
+        """The dense convolution of a site."""
+        module = self.graph.get_submodule(site.name)
+        assert isinstance(module, CONVS)
+        return module
+
+    def site(self, name: str) -> Site | None:
+        """The site with a qualified name; None when there is none."""
+        return next((s for s in self.sites if s.name == name), None)
 
     def replace(self, name: str, module: nn.Module) -> None:
         """Put `module` at `name`, in the model and in its graph."""
@@ -81,24 +88,17 @@ def trace(model: nn.Module, example: Tensor | None = None) -> Network:
     return Network(copied, graph, sites, left_out)
 
 
-def shape_of_conv(conv: nn.Module) -> ConvShape:
-    """The ConvShape of an `nn.Conv1d`, `nn.Conv2d` or `nn.Conv3d`."""
-    assert isinstance(conv, CONVS)
-    padding = conv.padding if isinstance(conv.padding, str) else tuple(conv.padding)
-    geometry = Geometry.of(conv.kernel_size, conv.stride, padding, conv.dilation)
-    return ConvShape(conv.in_channels, conv.out_channels, geometry, conv.groups)
+def why_not_convertible(conv: DenseConv) -> str | None:
+    """The reason a convolution may not be replaced by a chain of others; None when it may.
 
-
-def why_not_plain(conv: nn.Module) -> str | None:
-    """The reason a module is not an ordinary convolution that may be replaced by another; None when it is one."""
-    kind = next(k for k in CONVS if isinstance(conv, k))
-    if type(conv).forward is not kind.forward or type(conv)._conv_forward is not kind._conv_forward:
-        return f"{type(conv).__name__} computes something of its own besides the convolution"
-    if hasattr(conv, "parametrizations") or "weight" not in conv._parameters:
-        return "its weight is computed from other tensors (a parametrization)"
+    Raises ModelError when its weight holds NaN or Inf.
+    """
+    reason = why_not_dense(conv, conv.weight.dim() - 2)
+    if reason:
+        return reason
     if conv._forward_hooks or conv._forward_pre_hooks:
         return "it carries forward hooks, which would be lost"
-    if not bool(conv.weight.isfinite().all()):  # type: ignore[union-attr]
+    if not bool(conv.weight.isfinite().all()):
         raise ModelError("a convolution weight holds NaN or Inf; repair or reload the weights first")
     return None
 
@@ -205,7 +205,7 @@ def _find_sites(graph: fx.GraphModule) -> tuple[list[Site], dict[str, str]]:
             left_out[name] = "already separable"
         if not isinstance(module, CONVS):
             continue
-        reason = why_not_plain(module)
+        reason = why_not_convertible(module)
         if reason is None and calls[name] > 1:
             reason = f"it is called {calls[name]} times, each time on other inputs"
         if reason:

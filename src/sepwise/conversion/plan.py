@@ -81,7 +81,8 @@ class Plan:
             raise PlanError(f'{path} is no plan of this version: its "format" must be "{FORMAT}"')
         try:
             layers = {name: _choice(name, **values) for name, values in data.pop("layers").items()}
-            return cls(layers=layers, **{k: tuple(v) if isinstance(v, list) else v for k, v in data.items()})
+            rest: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items()}
+            return cls(layers=layers, **rest)
         except (TypeError, KeyError, AttributeError) as error:
             raise PlanError(f"{path} is a damaged plan: {error}") from None
 

@@ -10,9 +10,10 @@ from torch import Tensor, nn
 from ..errors import PlanError
 from ..factor import FORMS, Rank, compose, energy_kept
 from ..geometry import ConvShape, chain_macs
+from ..nn.dense import DenseConv, shape_of_dense
 from .fit import Fitted, LayerFit
 from .fold import fold_norms
-from .graph import Network, shape_of_conv, trace
+from .graph import Network, trace
 from .plan import BatchNorm
 from .statistics import MomentSum
 from .walk import Values, Visit, outputs_of, rest_of, walk
@@ -108,18 +109,17 @@ def survey(
 def _survey_layer(
     network: Network, at: Visit, forms: Sequence[str], per_picture: int, probes: int, reference: list[Tensor]
 ) -> LayerSurvey:
-    module = network.module(at.site.name)
-    conv, weight = shape_of_conv(module), module.weight
-    assert isinstance(weight, Tensor)
+    module = network.conv(at.site)
+    conv = shape_of_dense(module)
     size = tuple(at.outputs[0].shape[2:])
     in_size = tuple(at.inputs[0].dense.shape[2:])
     options = [c for form in forms for c in _options(conv, in_size, form)]
     if not options:
         return LayerSurvey(at.site.name, conv, conv.macs(in_size), ())
-    moments = MomentSum(conv, str(module.padding_mode), per_picture)
+    moments = MomentSum(conv, module.padding_mode, per_picture)
     for pair, answer in zip(at.inputs, at.outputs, strict=True):
         moments.add(pair.dense, answer)
-    fits = LayerFit(conv, weight, moments.moments())
+    fits = LayerFit(conv, module.weight, moments.moments())
     seen = at.inputs[0].dense
     values = _heads(at.values, len(seen), probes)
     assert conv.geometry.output_size(in_size) == size
@@ -136,7 +136,7 @@ def _survey_layer(
                 rank,
                 macs,
                 sum(s.parameters for s in steps),
-                energy_kept(weight, dense),
+                energy_kept(module.weight.detach(), dense),
                 _relative_change(changed, reference),
                 fitted,
             )
@@ -177,11 +177,11 @@ def _largest_rank(conv: ConvShape, size: tuple[int, ...], form: str, full: Rank,
     return at(low - low % 8 if low >= 16 and not isinstance(full, tuple) else low)
 
 
-def _like(module: nn.Module, weight: Tensor, bias: Tensor) -> Callable[[Tensor], Tensor]:
+def _like(module: DenseConv, weight: Tensor, bias: Tensor) -> Callable[[Tensor], Tensor]:
     """The convolution `module` with another weight and bias."""
 
     def run(x: Tensor) -> Tensor:
-        return module._conv_forward(x, weight.to(x.dtype), bias.to(x.dtype))  # type: ignore[operator]
+        return module._conv_forward(x, weight.to(x.dtype), bias.to(x.dtype))
 
     return run
 

@@ -56,7 +56,7 @@ def walk(network: Network, batches: Sequence[Tensor], visit: Callable[[Visit], n
 
 def _walk(network: Network, batches: Sequence[Tensor], visit: Callable[[Visit], nn.Module | None]) -> list[Pair]:
     sites = {site.node: site for site in network.sites}
-    dense = {node: network.module(str(node.target)) for node in sites}
+    dense = {node: network.conv(site) for node, site in sites.items()}
     last_use = _last_uses(network.graph)
     values: dict[fx.Node, list[Pair]] = {}
     inputs = iter([batches])

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 GRAM_PAYS_FROM = 256  # smaller side; above it the eigenvectors of the Gram matrix cost less than half of an SVD
+SLENDER = 8  # times longer than wide; of such matrices the Gram matrix is tiny and the SVD ten times slower
 
 
 def best_low_rank(matrix: Tensor, rank: int) -> tuple[Tensor, Tensor]:
@@ -15,15 +16,17 @@ def best_low_rank(matrix: Tensor, rank: int) -> tuple[Tensor, Tensor]:
     returns    left (..., m, rank) and right (..., rank, n); column j of left and row j of right have the same norm,
                the root of singular value j, so the first r of them are the answer for rank r
 
-    At rank min(m, n) the product is `matrix` to rounding. Below, large matrices go through their Gram matrix, which
-    is exact in the energy kept (to about 1e-15) but blind to singular values below 1e-8 of the largest.
+    At rank min(m, n) the product is `matrix` to rounding. Below, large matrices go through their Gram matrix, and so
+    do slender ones at every rank: exact in the energy kept (to about 1e-15), but blind to the order of singular
+    values below 1e-8 of the largest.
 
     >>> left, right = best_low_rank(torch.tensor([[4.0, 0.0], [0.0, 1.0]], dtype=torch.float64), 1)
     >>> tuple(left.shape), tuple(right.shape), float((left @ right).norm())
     ((2, 1), (1, 2), 4.0)
     """
     rows, columns = matrix.shape[-2:]
-    if rank == min(rows, columns) or min(rows, columns) < GRAM_PAYS_FROM:
+    slender = max(rows, columns) >= SLENDER * min(rows, columns)
+    if not slender and (rank == min(rows, columns) or min(rows, columns) < GRAM_PAYS_FROM):
         left, values, right = torch.linalg.svd(matrix, full_matrices=False)
         root = values[..., :rank].sqrt()
         return left[..., :, :rank] * root.unsqueeze(-2), root.unsqueeze(-1) * right[..., :rank, :]
