@@ -2,6 +2,7 @@
 
 import copy
 import json
+from importlib.util import find_spec
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from torch import nn
 
 from sepwise.errors import ModelError
 from sepwise.measure import cost
+from sepwise.sources.models import load_model
 
 
 class Functional(nn.Module):
@@ -156,12 +158,12 @@ def test_text_and_json_hold_the_convention():
     assert plain["modules"]["3"]["output_shape"] == [1, 8, 8, 8]
 
 
+@pytest.mark.skipif(find_spec("timm") is None, reason="needs the extra timm")
 @pytest.mark.parametrize(
     ("name", "macs", "parameters"),
     [("resnet18", 1_814_073_344, 11_689_512), ("mobilenetv2_100", 300_774_272, 3_504_872)],
 )
 def test_published_networks(name, macs, parameters):
-    models = pytest.importorskip("sepwise.sources.models", reason="models by name are not installed")
-    loaded = models.load_model(f"timm:{name}")
+    loaded = load_model(f"timm:{name}")
     counted = cost(loaded.model, torch.zeros(1, 3, 224, 224))
     assert (counted.macs, counted.parameters, counted.unsupported) == (macs, parameters, {})

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import nn
 
-from .trace import Call, Example, run
+from .trace import Call, Example, Run, run
 
 CONVENTION = (
     "1 MAC = one multiply-add of a convolution or matrix product; bias, normalization, activation and pooling are not "
@@ -131,7 +131,11 @@ def cost(model: nn.Module, example: Example) -> Cost:
     >>> counted.macs, counted.parameters, counted.total.output_shape
     (1228800, 19456, (1, 256, 8, 8))
     """
-    seen = run(model, example)
+    return tally(model, run(model, example))
+
+
+def tally(model: nn.Module, seen: Run) -> Cost:
+    """The Cost of a run already made."""
     free, unsupported = Counter[str](), Counter[str]()
     macs, moved = Counter[str](), Counter[str]()
     for call in seen.calls:

@@ -28,6 +28,7 @@ class Convolution:
 
     conv         its shape
     size         spatial size of its input, pixels
+    batch        how many inputs there were
     weight       (out, in / groups, *kernel), the tensor itself
     name         of the parameter, without a final ".weight"; None when the weight was computed on the way
     transposed   True: a transposed convolution; `conv` then describes the weight as it lies
@@ -35,6 +36,7 @@ class Convolution:
 
     conv: ConvShape
     size: tuple[int, ...]
+    batch: int
     weight: Tensor
     name: str | None
     transposed: bool
@@ -182,7 +184,7 @@ class _Recorder(TorchDispatchMode):
         channels = (weight.shape[1] * groups, weight.shape[0])
         into, out = reversed(channels) if transposed else channels
         conv = ConvShape(into, out, geometry, groups)
-        return Convolution(conv, tuple(x.shape[2:]), weight, self.names.get(_key(weight)), transposed)
+        return Convolution(conv, tuple(x.shape[2:]), x.shape[0], weight, self.names.get(_key(weight)), transposed)
 
 
 def _key(tensor: Tensor) -> tuple[Any, ...]:
