@@ -5,6 +5,7 @@ import subprocess
 import sys
 from importlib.machinery import ModuleSpec
 from types import ModuleType
+from typing import Any
 
 import pytest
 
@@ -18,7 +19,7 @@ def run_as_command(monkeypatch, capsys):
     """Run `sepwise fake ARGS` with the given function as the command; give (exit code, stdout, stderr)."""
 
     def call(function, *arguments):
-        module = ModuleType("sepwise.cli.fake")
+        module: Any = ModuleType("sepwise.cli.fake")
         module.__spec__ = ModuleSpec("sepwise.cli.fake", None)
         module.HELP, module.run = "does what the test says", function
         module.add_arguments = lambda parser: parser.add_argument("--rank", type=int)

@@ -1,6 +1,7 @@
 """Pictures: every kind of file becomes the same kind of tensor, by the stated rules; broken ones are named."""
 
 from io import BytesIO
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -12,7 +13,7 @@ from PIL import Image
 from sepwise.errors import PictureError
 from sepwise.sources import Pictures, batches, find_pictures, prepare
 
-PLAIN = {"mean": (0.0,) * 3, "std": (1.0,) * 3}
+PLAIN: dict[str, Any] = {"mean": (0.0,) * 3, "std": (1.0,) * 3}
 
 
 def encoded(image, kind="PNG", **options):

@@ -1,6 +1,7 @@
 """Weights: strict, finite, tensors only; a failure leaves the model as it was."""
 
 import pickle
+from typing import Any
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from sepwise.errors import OutputError, WeightsError
 from sepwise.sources import load_weights, read_weights, save_weights
 
 
-def net():
+def net() -> Any:
     return nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Linear(4, 2))
 
 
@@ -121,7 +122,7 @@ def test_other_contents(tmp_path, content):
 
 
 def test_tied_tensors_round_trip(tmp_path):
-    def tied():
+    def tied() -> Any:
         model = nn.ModuleDict({"a": nn.Linear(3, 3), "b": nn.Linear(3, 3)})
         model["b"].weight = model["a"].weight
         return model

@@ -20,7 +20,6 @@ from ..errors import ModelError, SepwiseError
 from ..extras import require
 from ..zoo import NETWORKS
 from . import torchvision_workaround
-from .exported import input_shape, load_program, trains
 from .weights import READABLE, load_weights
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -120,6 +119,8 @@ def _from_timm(spec: str, name: str) -> LoadedModel:
 
 
 def _from_program(path: str) -> LoadedModel:
+    from .exported import input_shape, load_program, trains  # torch.export takes a second to import
+
     program = load_program(path)
     if trains(program):
         raise ModelError(f"{path} was exported in training mode; call model.eval() before torch.export.export")
