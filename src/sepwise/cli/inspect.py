@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import re
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -11,10 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .. import __version__, records, report
-from ..errors import OutputError, ShapeError
+from ..errors import OutputError
 from ..extras import require
 from ..files import whole_file
 from .outcome import Outcome
+from .sizes import read_size
 
 if TYPE_CHECKING:
     from ..measure import Inspection
@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> Outcome:
-    size = _read_size(args.size) if args.size else None
+    size = read_size(args.size) if args.size else None
     if args.out is None:
         return _inspected(args, size)[0]
     if Path(args.out).is_dir():
@@ -90,10 +90,3 @@ def _records(found: Inspection, model: str, size: list[int], folder: Path) -> It
         picture = f"kernels/{number}.png"
         report.pictures.kernel_grid(planes.numpy()).save(folder / picture)
         yield records.here("kernels", {"layer": name, "picture": picture})
-
-
-def _read_size(text: str) -> tuple[int, int]:
-    match = re.fullmatch(r"([1-9][0-9]*)(?:[x×]([1-9][0-9]*))?", text.lower())
-    if match is None:
-        raise ShapeError(f"--size {text!r}: expected height and width in pixels such as 320x480, or one number")
-    return int(match[1]), int(match[2] or match[1])

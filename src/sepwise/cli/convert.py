@@ -1,0 +1,165 @@
+"""`sepwise convert`: a trained dense network and a folder of pictures in, a separable network and a report out."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..errors import BudgetError, PictureError, PlanError, ShapeError
+from .outcome import Outcome
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ..sources.models import LoadedModel
+
+HELP = "convert a trained dense network into a separable one under a budget, fitted on unlabelled pictures"
+
+FIT_PIXELS = 3_200_000  # calibration pictures hold about as many pixels together, from 16 to 512 of them
+SHOWN_PIXELS = 1_600_000  # and the held-out ones as many, from 8 to 1,000
+BATCH_PIXELS = 400_000
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", metavar="MODEL", help="timm:NAME, zoo:NAME, package.module:factory or file.pt2")
+    parser.add_argument("--weights", metavar="FILE", help="its trained weights, such as net.safetensors")
+    parser.add_argument("--images", metavar="DIR_OR_PARQUET", required=True, help="unlabelled pictures to fit on")
+    parser.add_argument(
+        "--budget",
+        metavar="UNIT=FRACTION",
+        action="append",
+        help="macs=0.25 and/or parameters=0.3 of the dense network",
+    )
+    parser.add_argument("--plan", metavar="FILE.json", help="carry out this plan instead of making one")
+    parser.add_argument("--out", metavar="DIR", required=True, help="folder for the network, its plan and the report")
+    parser.add_argument("--overwrite", action="store_true", help="replace the folder if it is there")
+    parser.add_argument("--forms", metavar="A,B", help="forms to choose from (default: all)")
+    parser.add_argument("--keep-batch-norm", action="store_true", help="do not fold batch normalization away")
+    parser.add_argument(
+        "--size", metavar="HxW", help="size of the pictures in pixels, or one number (default: its own)"
+    )
+    parser.add_argument("--mean", metavar="R,G,B", help="mean to subtract, for values in 0..1 (default: its own)")
+    parser.add_argument("--std", metavar="R,G,B", help="deviation to divide by, for values in 0..1 (default: its own)")
+    parser.add_argument("--limit", metavar="N", type=int, help="pictures to fit on (default: by their size, 16 to 512)")
+    parser.add_argument(
+        "--held-out", metavar="N", type=int, help="pictures kept for measuring (default: by their size)"
+    )
+    parser.add_argument(
+        "--iterations", metavar="N", type=int, default=8, help="search steps for each layer (default: 8)"
+    )
+    parser.add_argument("--seed", metavar="N", type=int, default=0, help="chooses the pictures (default: 0)")
+    parser.add_argument("--skip-broken", action="store_true", help="go on without pictures that cannot be read")
+
+
+def run(args: argparse.Namespace) -> Outcome:
+    budget = read_budget(args.budget or [])
+    if not budget and not args.plan:
+        raise BudgetError("give a budget, such as --budget macs=0.25, or a plan, --plan plan.json")
+    from ..conversion import Plan, check_budget
+    from ..factor import FORMS
+    from ..files import check_folder
+    from ..sources.models import load_model
+    from .job import Job
+    from .job import run as run_job
+
+    out = Path(args.out)
+    check_folder(out, args.overwrite)
+    plan = Plan.load(args.plan) if args.plan else None
+    if plan is None:
+        check_budget(budget)
+    forms = tuple(FORMS) if args.forms is None else tuple(args.forms.split(","))
+    unknown = [f for f in forms if f not in FORMS]
+    if unknown:
+        raise PlanError(f"--forms: there is no form {unknown[0]!r}; the forms are {', '.join(FORMS)}")
+    loaded = prepared_as_asked(load_model(args.model, args.weights), args)
+    fit, shown, skipped = _pictures(args, loaded)
+    done = run_job(
+        Job(
+            loaded=loaded,
+            fit=fit,
+            fitted_on=f"{sum(len(b) for b in fit)} pictures of {args.images}",
+            shown=shown,
+            shown_on=f"{len(shown)} other pictures of {args.images}",
+            out=out,
+            overwrite=args.overwrite,
+            title=args.model,
+            budget=budget,
+            forms=forms,
+            batch_norm="keep" if args.keep_batch_norm else "fold",
+            plan=plan,
+            iterations=args.iterations,
+        )
+    )
+    if skipped:
+        done.data["skipped"] = skipped
+        left_out = f"{len(skipped)} pictures could not be read and were left out, the first: {skipped[0]}"
+        return Outcome(done.data, f"{done.text}\n{left_out}")
+    return done
+
+
+def read_budget(texts: list[str]) -> dict[str, float]:
+    """["macs=0.25"] as {"macs": 0.25}. Raises BudgetError for anything else."""
+    budget = {}
+    for part in (p for text in texts for p in text.split(",")):
+        unit, _, number = part.partition("=")
+        try:
+            budget[unit.strip()] = float(number)
+        except ValueError:
+            raise BudgetError(f"--budget {part!r}: expected UNIT=FRACTION, such as macs=0.25") from None
+    return budget
+
+
+def prepared_as_asked(loaded: LoadedModel, args: argparse.Namespace) -> LoadedModel:
+    """The model with --size, --mean and --std in place of its own."""
+    from dataclasses import replace
+
+    from .sizes import read_size
+
+    changes: dict[str, object] = {}
+    if args.size:
+        changes |= {"size": read_size(args.size), "crop": 1.0}
+    for name in ("mean", "std"):
+        if getattr(args, name):
+            changes[name] = _numbers(name, getattr(args, name), loaded.channels)
+    return replace(loaded, **changes)  # type: ignore[arg-type]
+
+
+def _numbers(name: str, text: str, count: int) -> tuple[float, ...]:
+    try:
+        values = tuple(float(t) for t in text.split(","))
+    except ValueError:
+        values = ()
+    if len(values) != count or (name == "std" and min(values) <= 0):
+        raise ShapeError(f"--{name} {text!r}: expected {count} numbers" + (" above 0" if name == "std" else ""))
+    return values
+
+
+def _pictures(
+    args: argparse.Namespace, loaded: LoadedModel
+) -> tuple[list[Tensor], list[tuple[str, Tensor]], list[str]]:
+    """Calibration batches, held-out pictures one by one, and what was skipped."""
+    from ..sources.batches import batches
+    from ..sources.pictures import find_pictures
+
+    found = find_pictures(args.images)
+    if len(found) < 2:
+        raise PictureError(
+            f"{args.images} holds one picture; at least two are needed, one to fit on and one to measure on"
+        )
+    pixels = loaded.size[0] * loaded.size[1]
+    held_out = args.held_out or min(max(1, len(found) // 4), 1000, max(8, SHOWN_PIXELS // pixels))
+    limit = args.limit or min(512, max(16, FIT_PIXELS // pixels))
+    to_fit, to_show = found.split(held_out, args.seed)
+    prepare = {
+        "size": loaded.size,
+        "mean": loaded.mean,
+        "std": loaded.std,
+        "broken": "skip" if args.skip_broken else "refuse",
+        "interpolation": loaded.interpolation,
+        "crop": loaded.crop,
+    }
+    fit = batches(to_fit, limit, batch_size=max(2, min(64, BATCH_PIXELS // pixels)), seed=args.seed, **prepare)
+    show = batches(to_show, None, batch_size=1, **prepare)
+    names = [Path(name).name for name in show.names]
+    return fit.tensors, list(zip(names, show.tensors, strict=True)), [*fit.skipped, *show.skipped]

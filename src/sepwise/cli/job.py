@@ -1,0 +1,328 @@
+"""The main job: a dense network and pictures in; a separable network, its plan, a program and a report out."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
+
+from .. import __version__, records, report
+from ..conversion import (
+    Plan,
+    Survey,
+    at_budgets,
+    check_budget,
+    convert,
+    export,
+    plan_from,
+    save_program,
+    survey,
+    totals_of,
+)
+from ..conversion.plan import BatchNorm
+from ..errors import ModelError
+from ..extras import require
+from ..files import check_folder, whole_folder
+from ..measure import Agreement, Timing, cost, fastest, measure_latency, ratio, stock_forms
+from ..measure.agreement import kind_of
+from ..nn import FactoredConv
+from ..sources.models import LoadedModel
+from ..sources.weights import save_weights
+from .outcome import Outcome
+from .progress import Progress
+
+METRIC = {"maps": "f1", "classes": "top1", "tensors": "correlation"}
+ROUNDS = 10
+PICTURED = 4
+
+
+@dataclass(frozen=True)
+class Job:
+    """What to convert, on what, and where to put it.
+
+    fit        calibration pictures, batches (N, C, H, W)
+    shown      held-out pictures: names and tensors (1, C, H, W), for measuring and showing
+    plan       carried out as it is; None: made for `budget` with `forms`
+    """
+
+    loaded: LoadedModel
+    fit: Sequence[Tensor]
+    fitted_on: str
+    shown: Sequence[tuple[str, Tensor]]
+    shown_on: str
+    out: Path
+    overwrite: bool
+    title: str
+    budget: dict[str, float] = field(default_factory=dict)
+    forms: Sequence[str] = ()
+    batch_norm: BatchNorm = "fold"
+    plan: Plan | None = None
+    iterations: int = 8
+
+
+def run(job: Job) -> Outcome:
+    """Do the whole job; the folder appears at the very end, whole."""
+    check_folder(job.out, job.overwrite)
+    for module in ("safetensors", "jinja2", "PIL"):
+        require(module, "converting a model")
+    if job.plan is None:
+        check_budget(job.budget)
+    dense, pictures = job.loaded.model, [x for _, x in job.shown]
+    with Progress() as progress:
+        found = None
+        plan = job.plan
+        if plan is None:
+            found = survey(dense, job.fit, forms=job.forms, batch_norm=job.batch_norm, progress=progress)
+            plan = plan_from(found, job.budget, totals_of(found, job.fit[0]))
+        separable = convert(dense, plan, job.fit, iterations=job.iterations, progress=progress)
+        progress("measure", 0, 3)
+        program = export(separable, pictures[0])
+        progress("measure", 1, 3)
+        agreed = _agreement(separable, dense, pictures)
+        progress("measure", 2, 3)
+        timings, forms = _latency(dense, separable, pictures[0])
+        progress("measure", 3, 3)
+        facts = _facts(job, plan, dense, separable, agreed, timings, forms)
+        if found is not None:
+            facts += _curve(found, dense, pictures, facts, job, progress)
+    with whole_folder(job.out, job.overwrite) as folder:
+        save_weights(separable, folder / "model.safetensors")
+        plan.save(folder / "plan.json")
+        save_program(program, folder / "model.pt2")
+        facts += [*_pictures(job, dense, separable, agreed.kind, folder), *_kernels(dense, separable, plan, folder)]
+        records.append(folder / "records.jsonl", facts)
+        report.build(folder)
+    return _outcome(job, plan, facts)
+
+
+@torch.no_grad()
+def _agreement(separable: nn.Module, dense: nn.Module, pictures: Sequence[Tensor]) -> Agreement:
+    total: Agreement | None = None
+    for x in pictures:
+        wanted = _only(dense(x))
+        total = total or Agreement(kind_of(wanted))
+        total.update(_only(separable(x)), wanted)
+    assert total is not None
+    return total
+
+
+def _only(output: Any) -> Tensor:
+    """The tensor that agreement is measured on: the output, or the last tensor of several (the fused one)."""
+    tensors = [t for t in tree_leaves(output) if isinstance(t, Tensor)]
+    if not tensors:
+        raise ModelError("the model returns no tensor; agreement cannot be measured")
+    return tensors[-1]
+
+
+def _latency(dense: nn.Module, separable: nn.Module, x: Tensor) -> tuple[tuple[Timing, Timing], tuple[str, str]]:
+    """Both networks in their fastest stock form, timed in the same rounds."""
+    calls = {
+        f"{name} {form}": run_it
+        for name, model in (("dense", dense), ("separable", separable))
+        for form, run_it in stock_forms(model, x).items()
+    }
+    timings = measure_latency(calls, rounds=ROUNDS, warmup=2)
+    best = [fastest({n: t for n, t in timings.items() if n.startswith(w)}) for w in ("dense", "separable")]
+    return (timings[best[0]], timings[best[1]]), (best[0].partition(" ")[2], best[1].partition(" ")[2])
+
+
+def _facts(
+    job: Job,
+    plan: Plan,
+    dense: nn.Module,
+    separable: nn.Module,
+    agreed: Agreement,
+    timings: tuple[Timing, Timing],
+    forms: tuple[str, str],
+) -> list[records.Record]:
+    x = job.shown[0][1]
+    size = list(x.shape[2:])
+    about = {
+        "model": job.loaded.name,
+        "title": job.title,
+        "budget": plan.budget,
+        "method": "least squares on the dense layers' answers, layer by layer; no labels, no training",
+        "fitted_on": job.fitted_on,
+        "shown_on": job.shown_on,
+        "command": " ".join(["sepwise", *sys.argv[1:]]),
+        "sepwise": __version__,
+        "torch": torch.__version__,
+    }
+    facts = [records.here("conversion", about)]
+    for name, model in (("dense", dense), ("separable", separable)):
+        total = cost(model, x)
+        held = sum(t.numel() * t.element_size() for t in model.state_dict().values())
+        which = {"network": name}
+        facts += [
+            records.here("network.parameters", total.parameters, about=which),
+            records.here("network.macs", total.macs, unit="MACs", about={**which, "size": size}),
+            records.here("network.weight_bytes", held, unit="bytes", about=which),
+        ]
+    speed = ratio(*timings)
+    low, high = speed.quartiles
+    facts.append(
+        records.here(
+            "network.latency_ratio",
+            speed.median,
+            unit="x",
+            n=len(speed.values),
+            spread=high - low,
+            about={
+                "dense_form": forms[0],
+                "separable_form": forms[1],
+                "threads": timings[0].threads,
+                "size": size,
+                "spread": "interquartile range",
+            },
+        )
+    )
+    measured = {k: v for k, v in agreed.to_dict().items() if k not in ("kind", "values", "not_finite")}
+    held_out = {"pictures": "held-out", "count": len(job.shown)}
+    facts += [records.here(f"agreement.{k}", v, n=len(job.shown), about=held_out) for k, v in measured.items()]
+    convs = {n: m for n, m in dense.named_modules() if isinstance(m, nn.Conv1d | nn.Conv2d | nn.Conv3d)}
+    for name, choice in plan.layers.items():
+        if choice.macs_before:
+            facts.append(records.here("layer", {"name": name, **_shape(convs.get(name)), **vars(choice)}))
+    return facts
+
+
+def _shape(conv: nn.Module | None) -> dict[str, Any]:
+    if not isinstance(conv, nn.Conv1d | nn.Conv2d | nn.Conv3d):
+        return {}
+    return {
+        "in_channels": conv.in_channels,
+        "out_channels": conv.out_channels,
+        "kernel": list(conv.kernel_size),
+    }
+
+
+def _curve(
+    found: Survey,
+    dense: nn.Module,
+    pictures: Sequence[Tensor],
+    facts: Sequence[records.Record],
+    job: Job,
+    progress: Progress,
+) -> list[records.Record]:
+    """Agreement against MACs: this conversion, and the survey's fits and no data at all at other budgets."""
+    metric = METRIC[kind_of(_only(dense(pictures[0])))]
+    told = {(r.what, r.about.get("network")): r.value for r in facts}
+    share = told["network.macs", "separable"] / told["network.macs", "dense"]
+    points = [_point(share, told[f"agreement.{metric}", None], metric, "this conversion")]
+    steps = list(at_budgets(found, totals_of(found, job.fit[0])))
+    few = pictures[: max(8, 200_000 // pictures[0].shape[2:].numel())]
+    for done, (plan, fitted, nearest) in enumerate(steps):
+        progress("curve", done, len(steps))
+        share = plan.macs[1] / plan.macs[0]
+        for model, kind in ((fitted, "other budget"), (nearest, "data-free")):
+            points.append(_point(share, getattr(_agreement(model, dense, few), metric), metric, kind))
+    progress("curve", len(steps), len(steps))
+    return points
+
+
+def _point(share: float, value: float | None, metric: str, kind: str) -> records.Record:
+    label = f"{1 / share:.1f}x fewer"
+    return records.here(
+        "curve", {"macs_fraction": share, "agreement": value, "metric": metric, "label": label}, about={"kind": kind}
+    )
+
+
+@torch.no_grad()
+def _pictures(
+    job: Job, dense: nn.Module, separable: nn.Module, kind: str | None, folder: Path
+) -> Iterator[records.Record]:
+    """The first held-out pictures with what both networks make of them."""
+    (folder / "pictures").mkdir()
+    mean, std = (torch.tensor(v).view(-1, 1, 1) for v in (job.loaded.mean, job.loaded.std))
+    for number, (name, x) in enumerate(job.shown[:PICTURED]):
+        before, after = _only(dense(x))[0], _only(separable(x))[0]
+        plain = ((x[0] * std + mean).clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy()
+        value: dict[str, Any] = {"name": name, "input": f"pictures/{number}-input.png"}
+        image = require("PIL.Image", "writing pictures").fromarray(plain.squeeze())
+        image.save(folder / value["input"])
+        if kind == "maps" and before.dim() == 3:
+            maps = {
+                "dense": report.pictures.map_picture(before[0].numpy()),
+                "separable": report.pictures.map_picture(after[0].clamp(0, 1).numpy()),
+                "difference": report.pictures.difference_picture((after - before)[0].numpy()),
+            }
+            for which, picture in maps.items():
+                value[which] = f"pictures/{number}-{which}.png"
+                picture.save(folder / value[which])
+            alone = Agreement("maps").update(after[None], before[None])
+            value |= {"f1": alone.f1, "mean_absolute_difference": alone.mean_absolute_difference}
+        elif kind == "classes":
+            value |= {"dense_top": _top(before), "separable_top": _top(after)}
+        yield records.here("picture", value)
+
+
+def _top(scores: Tensor, count: int = 3) -> list[list[Any]]:
+    best = scores.softmax(0).topk(min(count, len(scores)))
+    return [[f"class {i}", round(p, 4)] for i, p in zip(best.indices.tolist(), best.values.tolist(), strict=True)]
+
+
+def _kernels(dense: nn.Module, separable: nn.Module, plan: Plan, folder: Path) -> Iterator[records.Record]:
+    """Kernels of converted layers, dense and as the separable chain composes them."""
+    (folder / "kernels").mkdir()
+    for number, name in enumerate(plan.converted):
+        try:
+            before, after = dense.get_submodule(name).weight, separable.get_submodule(name)
+        except AttributeError:
+            continue
+        if not isinstance(after, FactoredConv) or not isinstance(before, Tensor) or before.dim() != 4:
+            continue
+        value = {"layer": name}
+        for which, weight in (("before", before), ("after", after.dense_weight())):
+            value[which] = f"kernels/{number}-{which}.png"
+            report.pictures.kernel_grid(weight.detach().float().numpy()).save(folder / value[which])
+        yield records.here("kernels", value)
+
+
+def _outcome(job: Job, plan: Plan, facts: Sequence[records.Record]) -> Outcome:
+    networks: dict[str, dict[str, Any]] = {"dense": {}, "separable": {}}
+    for r in facts:
+        if r.about.get("network") in networks:
+            networks[r.about["network"]][r.what.partition(".")[2]] = r.value
+    latency = next(r for r in facts if r.what == "network.latency_ratio")
+    agreed = {r.what.partition(".")[2]: r.value for r in facts if r.what.startswith("agreement.")}
+    data = {
+        "model": job.loaded.name,
+        "out": str(job.out),
+        "networks": networks,
+        "latency_ratio": latency.value,
+        "latency": {"rounds": latency.n, "spread": latency.spread, **latency.about},
+        "agreement": agreed,
+        "plan": {name: vars(choice) for name, choice in plan.layers.items()},
+        "curve": [{**r.value, **r.about} for r in facts if r.what == "curve"],
+        "files": ["report.html", "model.safetensors", "model.pt2", "plan.json", "records.jsonl"],
+    }
+    return Outcome(data, "\n".join(_lines(job, plan, networks, latency, agreed)))
+
+
+def _lines(
+    job: Job, plan: Plan, networks: dict[str, dict[str, Any]], latency: records.Record, agreed: dict[str, Any]
+) -> Iterator[str]:
+    dense, separable = networks["dense"], networks["separable"]
+    height, width = latency.about["size"]
+    yield str(plan)
+    yield ""
+    yield f"{'':24}{'dense':>18}{'separable':>18}"
+    rows = (("parameters", "parameters"), (f"MACs at {height}x{width}", "macs"), ("weight bytes", "weight_bytes"))
+    for title, key in rows:
+        yield f"{title:24}{dense[key]:>18,}{separable[key]:>18,}   {dense[key] / separable[key]:.2f}x fewer"
+    faster = f"{latency.value:.2f}x faster" if latency.value >= 1 else f"{1 / latency.value:.2f}x SLOWER"
+    about = latency.about
+    yield f"{'latency':24}{about['dense_form']:>18}{about['separable_form']:>18}   {faster}"
+    yield f"{'':24}best stock form of each, median of {latency.n} interleaved rounds, {about['threads']} threads"
+    yield ""
+    yield f"agreement with the dense network on {len(job.shown)} held-out pictures ({job.shown_on}):"
+    for name, value in agreed.items():
+        yield f"  {name.replace('_', ' '):28}{'undefined' if value is None else format(value, '.4f')}"
+    yield ""
+    yield f"report: {job.out / 'report.html'}   (model.safetensors, model.pt2 and plan.json beside it)"

@@ -1,0 +1,64 @@
+"""The same network at other budgets, from one survey: what the chosen budget is compared with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from torch import nn
+
+from ..errors import BudgetError
+from .apply import filled_layer, nearest_layer
+from .plan import Plan
+from .planner import plan_from
+from .survey import Survey
+
+FRACTIONS = (0.5, 0.35, 0.25, 0.18, 0.125)
+
+
+def at_budgets(
+    survey: Survey, totals: tuple[int, int], fractions: Sequence[float] = FRACTIONS
+) -> Iterator[tuple[Plan, nn.Module, nn.Module]]:
+    """For each fraction of the dense MACs that can be met: the plan, the network with the survey's fits, and data-free.
+
+    The survey's fits saw the dense network's activations; `convert` refits layer by layer and does better.
+    The two networks of a step share their unconverted layers with the survey and are valid until the next step only.
+    """
+    for fraction in fractions:
+        try:
+            plan = plan_from(survey, {"macs": fraction}, totals)
+        except BudgetError:
+            continue
+        yield plan, _Lent(survey, plan, fitted=True), _Lent(survey, plan, fitted=False)
+
+
+class _Lent(nn.Module):
+    """The surveyed network with its layers exchanged during each call, and put back after it."""
+
+    def __init__(self, survey: Survey, plan: Plan, fitted: bool) -> None:
+        super().__init__()
+        network, found = survey.network, {layer.name: layer for layer in survey.layers}
+        self.network = [network]  # in a list: it is lent, not a child
+        self.layers: dict[str, nn.Module] = {}
+        for name, choice in plan.converted.items():
+            site = network.site(name)
+            assert site is not None
+            conv = network.conv(site)
+            best = next(c for c in found[name].candidates if (c.form, c.rank) == (choice.form, choice.rank))
+            self.layers[name] = filled_layer(conv, choice, best.fitted) if fitted else nearest_layer(conv, choice)
+
+    def forward(self, x: object) -> object:
+        with self._exchanged():
+            return self.network[0].model(x)
+
+    @contextmanager
+    def _exchanged(self) -> Iterator[None]:
+        network = self.network[0]
+        dense = {name: network.graph.get_submodule(name) for name in self.layers}
+        for name, layer in self.layers.items():
+            network.replace(name, layer)
+        try:
+            yield
+        finally:
+            for name, layer in dense.items():
+                network.replace(name, layer)

@@ -1,0 +1,40 @@
+"""A converted network as a program for `torch.export`: stock operations, any batch size."""
+
+from __future__ import annotations
+
+import copy
+import os
+
+import torch
+from torch import Tensor, nn
+from torch.export import Dim, ExportedProgram
+
+from ..errors import ModelError
+from ..files import whole_file
+
+
+def export(model: nn.Module, example: Tensor) -> ExportedProgram:
+    """Export a network for inputs like `example`, batch size free.
+
+    Raises ModelError when `torch.export` cannot, or when the program gives another answer than the model.
+    """
+    laid = copy.deepcopy(model)
+    two = example.expand(2, *example.shape[1:]) if len(example) == 1 else example  # a batch of one would be fixed
+    try:
+        program = torch.export.export(laid, (two.contiguous(),), dynamic_shapes=({0: Dim.DYNAMIC},), strict=False)
+    except Exception as error:
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ModelError(f"torch.export cannot export {type(model).__name__}: {first}") from None
+    with torch.no_grad():
+        wanted, found = model(example), program.module()(example)
+    try:
+        torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-4)
+    except AssertionError as error:
+        raise ModelError(f"the exported program differs from the model: {str(error).splitlines()[0]}") from None
+    return program
+
+
+def save_program(program: ExportedProgram, path: str | os.PathLike[str]) -> None:
+    """Write a program as `.pt2`, whole or not at all."""
+    with whole_file(path) as aside:
+        torch.export.save(program, aside)
