@@ -1,0 +1,224 @@
+"""What the page of a conversion shows, section by section. A section without records is None or empty."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..records import Record
+from . import embed, numerals
+from .curve import THIS, Chart, Point, chart
+from .facts import Facts
+from .pictures import DIFFERENCE_SCALE
+
+MARKS = ("conversion", "network.", "agreement.", "layer", "curve", "picture", "kernels")
+COSTS = (
+    ("network.parameters", "Parameters", ""),
+    ("network.macs", "Multiplications (MACs)", ""),
+    ("network.weight_bytes", "Weights on disk and in memory", "B"),
+)
+METRICS = {  # name: (as a row, in the headline, what the dense network has with itself)
+    "f1": ("F1 of the maps, cut at 0.5", "edges agree at F1 {}", "1"),
+    "top1": ("Same first answer", "same answer on {} of the pictures", "100 %"),
+    "correlation": ("Correlation", "outputs correlate at {}", "1"),
+    "mean_absolute_difference": ("Mean absolute difference", "outputs differ by {} on average", "0"),
+}
+LAYER = ("in_channels", "out_channels", "macs_before", "macs_after", "parameters_before", "parameters_after")
+DRAWINGS = ((640, 340), (380, 320))  # pixels of a chart on a wide and on a narrow screen
+
+
+@dataclass(frozen=True)
+class Cost:
+    """One row of the table dense against separable."""
+
+    name: str
+    detail: str
+    dense: Any
+    separable: Any
+    unit: str
+
+    @property
+    def factor(self) -> float | None:
+        both = numerals.is_number(self.dense) and numerals.is_number(self.separable)
+        return self.dense / self.separable if both and self.dense and self.separable else None
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """One measure of agreement between the outputs of the two networks."""
+
+    metric: str
+    value: Any
+    count: Any
+    unit: str
+
+    @property
+    def title(self) -> str:
+        return METRICS[self.metric][0] if self.metric in METRICS else numerals.words(self.metric).capitalize()
+
+    @property
+    def text(self) -> str:
+        text = numerals.percent(self.value) if self.metric.startswith("top") else numerals.degree(self.value)
+        return f"{text} {self.unit}".strip()
+
+    @property
+    def perfect(self) -> str:
+        return METRICS[self.metric][2] if self.metric in METRICS else numerals.NONE
+
+
+def serves(facts: Facts) -> bool:
+    """True when there is something of a conversion, and no inspection without one, among the records."""
+    return "conversion" in facts.by_what or (facts.any(*MARKS) and not facts.any("inspection."))
+
+
+def context(facts: Facts, folder: Path) -> dict[str, Any]:
+    """The names that conversion.html reads."""
+    told = facts.last("conversion")
+    about = told.value if told and isinstance(told.value, dict) else {}
+    costs = _costs(facts)
+    agreements = [
+        Agreement(r.what.partition(".")[2], r.value, r.about.get("count"), r.unit) for r in facts.under("agreement")
+    ]
+    latency = facts.last("network.latency_ratio")
+    if latency and not (numerals.is_number(latency.value) and latency.value > 0):
+        latency = None
+    return {
+        "title": about.get("title") or about.get("model") or "Conversion",
+        "about": about,
+        "headline": headline(costs, latency, agreements),
+        "costs": costs,
+        "latency": latency,
+        "agreements": agreements,
+        "shown_on": _shown_on(facts),
+        "pictures": [_picture(r, folder) for r in facts.all("picture", "name")],
+        "difference_scale": DIFFERENCE_SCALE,
+        "charts": _charts(facts.all("curve", "macs_fraction", "agreement")),
+        "layers": _layers(facts.all("layer", "name", "form")),
+        "kernels": [_kernels(r, folder) for r in facts.all("kernels", "layer", "before", "after")],
+        "machine": facts.machine(),
+    }
+
+
+def headline(costs: Sequence[Cost], latency: Record | None, agreements: Sequence[Agreement]) -> str:
+    """One sentence of measured facts: multiplications, time, agreement; gains and losses alike."""
+    parts = []
+    factors = {cost.name: cost.factor for cost in costs if cost.factor}
+    for name, noun in (("Multiplications (MACs)", "multiplications"), ("Parameters", "parameters")):
+        if name in factors:
+            parts.append(_compared(factors[name], "fewer " + noun, "more " + noun))
+            break
+    if latency:
+        parts.append(_compared(latency.value, "faster", "slower"))
+    measured = {a.metric: a for a in agreements}
+    for metric in METRICS:
+        if metric in measured:
+            parts.append(METRICS[metric][1].format(measured[metric].text))
+            break
+    return ", ".join(parts) or "A dense network and its separable twin"
+
+
+def _compared(factor: float, gain: str, loss: str) -> str:
+    return f"{numerals.times(factor)} {gain}" if factor >= 1 else f"{numerals.times(1 / factor)} {loss}"
+
+
+def _costs(facts: Facts) -> list[Cost]:
+    rows = []
+    for what, name, unit in COSTS:
+        dense, separable = (facts.last(what, network=which) for which in ("dense", "separable"))
+        if dense or separable:
+            size = next((r.about["size"] for r in (dense, separable) if r and r.about.get("size")), None)
+            detail = f"for one input of {numerals.size(size)} pixels" if size else ""
+            rows.append(Cost(name, detail, dense and dense.value, separable and separable.value, unit))
+    return rows
+
+
+def _shown_on(facts: Facts) -> str:
+    """The pictures behind the agreement, as words: "20 held-out pictures"."""
+    told = [r.about for r in facts.under("agreement") if r.about.get("count")]
+    if not told:
+        return ""
+    return f"{numerals.count(told[0]['count'])} {told[0].get('pictures') or ''} pictures".replace("  ", " ")
+
+
+def _picture(record: Record, folder: Path) -> dict[str, Any]:
+    value = record.value
+    maps = [
+        (name, key, embed.photograph(folder, value[key]) if key == "input" else embed.exact(folder, value[key]))
+        for key, name in (
+            ("input", "Input"),
+            ("dense", "Dense"),
+            ("separable", "Separable"),
+            ("difference", "Difference"),
+        )
+        if value.get(key)
+    ]
+    answers = [
+        (name, value[key]) for key, name in (("dense_top", "Dense"), ("separable_top", "Separable")) if value.get(key)
+    ]
+    measures = [
+        Agreement(metric, value[metric], None, "")
+        for metric in METRICS
+        if metric in value and numerals.is_number(value[metric])
+    ]
+    same = len(answers) == 2 and answers[0][1][0][0] == answers[1][1][0][0]
+    return {"name": value["name"], "maps": maps, "answers": answers, "measures": measures, "same_answer": same}
+
+
+def _charts(records: Sequence[Record]) -> list[dict[str, Any]]:
+    """One chart for each metric, each drawn for a wide and for a narrow screen."""
+    by_metric: dict[str, list[Point]] = {}
+    for record in records:
+        value = record.value
+        if all(numerals.is_number(value[key]) for key in ("macs_fraction", "agreement")) and value["macs_fraction"] > 0:
+            kind = str(record.about.get("kind") or THIS)
+            point = Point(value["macs_fraction"], value["agreement"], kind, str(value.get("label") or ""))
+            by_metric.setdefault(str(value.get("metric") or "agreement"), []).append(point)
+    return [
+        {"metric": METRICS[metric][0] if metric in METRICS else metric, "points": points, "drawings": _drawn(points)}
+        for metric, points in by_metric.items()
+    ]
+
+
+def _drawn(points: Sequence[Point]) -> list[Chart]:
+    return [chart(points, width, height) for width, height in DRAWINGS]
+
+
+def _layers(records: Sequence[Record]) -> dict[str, Any] | None:
+    """The rows, their sums, and the largest number of multiplications, which a full bar stands for."""
+    if not records:
+        return None
+    rows = [r.value for r in records]
+    keys = ("macs_before", "macs_after", "parameters_before", "parameters_after")
+    sums = {key: sum(v for row in rows if numerals.is_number(v := row.get(key))) for key in keys}
+    most = max(v for row in rows for key in keys[:2] if numerals.is_number(v := row.get(key, 0))) or 1
+    return {
+        "rows": [_layer(row, most) for row in rows],
+        "sums": sums,
+        "factor": sums["macs_before"] / sums["macs_after"] if sums["macs_after"] else None,
+        "converted": sum(row["form"] != "dense" for row in rows),
+        "has_effect": any(row.get("effect") is not None for row in rows),
+        "has_energy": any(row.get("energy_kept") is not None for row in rows),
+    }
+
+
+def _layer(row: dict[str, Any], most: float) -> dict[str, Any]:
+    row = dict.fromkeys((*LAYER, "energy_kept", "effect")) | row
+    before, after = row["macs_before"], row["macs_after"]
+    both = numerals.is_number(before) and numerals.is_number(after)
+    return row | {
+        "is_dense": row["form"] == "dense",
+        "factor": before / after if both and before and after else None,
+        "bars": [
+            (style, 100 * macs / most, macs)
+            for style, macs in (("before", before), ("after", after))
+            if numerals.is_number(macs)
+        ],
+    }
+
+
+def _kernels(record: Record, folder: Path) -> dict[str, Any]:
+    value = record.value
+    pictures = [(name, embed.exact(folder, value[key])) for key, name in (("before", "Dense"), ("after", "Separable"))]
+    return {"layer": value["layer"], "pictures": pictures}
