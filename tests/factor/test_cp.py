@@ -5,7 +5,7 @@ import tensorly
 import torch
 from tensorly.decomposition import parafac
 
-from sepwise.factor import FORMS, factorize
+from sepwise.factor import FORMS, compose, energy_kept, factorize, shape_of
 from sepwise.geometry import ConvShape, Geometry
 
 
@@ -92,3 +92,14 @@ def test_steps():
     assert (into.name, into.weight_shape, into.groups) == ("pointwise_in", (8, 3, 1, 1), 2)
     assert (depthwise.name, depthwise.weight_shape, depthwise.groups) == ("depthwise", (8, 1, 3, 5), 8)
     assert (out.name, out.weight_shape, out.groups) == ("pointwise_out", (8, 4, 1, 1), 2)
+
+
+def test_a_start_for_a_fit_is_near_the_answer_and_exact_at_full_rank():
+    weight, form = random_weight(12, 8, 3, 3, seed=1), FORMS["cp"]
+    for rank in (6, 20, 72):
+        groups = [step.groups for step in form.steps(shape_of(weight.shape), rank)]
+        final, start = (
+            energy_kept(weight, compose(make(weight, 1, rank), groups)) for make in (form.factor, form.start)
+        )
+        assert final - 0.1 <= start <= final + 0.01
+    assert start == pytest.approx(1, abs=1e-12)

@@ -75,7 +75,7 @@ class LayerFit:
     def _start(self, form: Form, rank: Rank, problem: _Problem) -> Sequence[Tensor]:
         """The nearest chain to the whitened weight: nearest in the norm that the data measure."""
         if not isinstance(form, MatrixForm):
-            return form.factor(problem.dense, self.conv.groups, rank)
+            return form.start(problem.dense, self.conv.groups, rank)
         assert isinstance(rank, int)
         if self._widest.get(form.name, (0,))[0] < rank:  # asked from the largest rank down, this happens once
             self._widest[form.name] = rank, form.factor(problem.dense, self.conv.groups, rank)

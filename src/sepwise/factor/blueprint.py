@@ -45,3 +45,6 @@ class Blueprint:
         pointwise, depthwise = self.steps(shape_of(weight.shape, groups), rank)
         left, right = best_low_rank(self.matrices(weight, groups), rank)  # (g, out, in, r), (g, out, r, positions)
         return left.mT.reshape(pointwise.weight_shape), right.reshape(depthwise.weight_shape)
+
+    def start(self, weight: Tensor, groups: int, rank: Rank) -> tuple[Tensor, ...]:
+        return self.factor(weight, groups, rank)  # closed, and cheap

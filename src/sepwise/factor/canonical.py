@@ -13,6 +13,7 @@ RIDGE = 1e-4  # weight of |A|^2 + |B|^2 + |C|^2 beside the energy lost, for a te
 SWEEPS = 200
 GAIN = 1e-5  # of the objective; a sweep that gains less for every tensor is the last one
 TRIAL = 5  # sweeps after which the starts are compared
+FEW = 4  # sweeps where a fit to data will go on
 EXACT = 1e-20  # a start that loses less of the energy is the answer
 
 
@@ -41,8 +42,26 @@ def canonical(tensor: Tensor, rank: int) -> Triple:
         trials = [alternate(unit, start, TRIAL)[0] for start in [*starts, _arbitrary(unit, rank)]]
         refined = alternate(unit, _best(unit, trials), SWEEPS)[0]
         best = _best(unit, [*starts, refined])
+    return _scaled(best, size)
+
+
+def nearly_canonical(tensor: Tensor, rank: int) -> Triple:
+    """As `canonical`, from two starts and after few sweeps: a tenth of the work, some points less of the energy."""
+    size = tensor.flatten(1).norm(dim=1)[:, None, None, None]
+    unit = tensor / torch.where(size > 0, size, 1.0)
+    starts = [_start(unit, axis, turned=True, rank=rank) for axis in (2, 1)]
+    starts = [alternate(unit, start, FEW)[0] for start in starts]
+    starts += [_start(unit, axis, turned=False, rank=rank) for axis in (2, 1)]
+    best = _best(unit, starts)
+    if bool((_lost(unit, best) <= EXACT).all()):
+        return _scaled(best, size)
+    return _scaled(_best(unit, [best, alternate(unit, best, FEW)[0]]), size)
+
+
+def _scaled(factors: Triple, size: Tensor) -> Triple:
+    """The factors of a unit tensor, for a tensor of norm `size` (g, 1, 1, 1)."""
     root = size.squeeze(3) ** (1 / 3)
-    return best[0] * root, best[1] * root, best[2] * root
+    return factors[0] * root, factors[1] * root, factors[2] * root
 
 
 def alternate(tensor: Tensor, start: Triple, sweeps: int) -> tuple[Triple, list[Tensor]]:

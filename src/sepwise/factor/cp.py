@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import prod
 
 from torch import Tensor
 
 from ..geometry import ConvShape, Geometry
-from .canonical import canonical
+from .canonical import Triple, canonical, nearly_canonical
 from .factors import Rank, one_pixel, shape_of
 
 
@@ -41,8 +42,16 @@ class CP:
         )
 
     def factor(self, weight: Tensor, groups: int, rank: Rank) -> tuple[Tensor, ...]:
+        return self._chain(weight, groups, rank, canonical)
+
+    def start(self, weight: Tensor, groups: int, rank: Rank) -> tuple[Tensor, ...]:
+        return self._chain(weight, groups, rank, nearly_canonical)
+
+    def _chain(
+        self, weight: Tensor, groups: int, rank: Rank, decompose: Callable[[Tensor, int], Triple]
+    ) -> tuple[Tensor, ...]:
         assert isinstance(rank, int)
         shapes = [step.weight_shape for step in self.steps(shape_of(weight.shape, groups), rank)]
         tensor = weight.double().unflatten(0, (groups, -1)).flatten(3)  # (g, out, in, positions)
-        out, into, filters = canonical(tensor, rank)
+        out, into, filters = decompose(tensor, rank)
         return into.mT.reshape(shapes[0]), filters.mT.reshape(shapes[1]), out.reshape(shapes[2])

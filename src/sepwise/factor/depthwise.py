@@ -45,3 +45,6 @@ class Depthwise:
         left, right = best_low_rank(self.matrices(weight, groups), rank)  # (g, in, out, r), (g, in, r, positions)
         mix = left.transpose(1, 2)  # (g, out, in, r)
         return right.reshape(depthwise.weight_shape), mix.reshape(pointwise.weight_shape)
+
+    def start(self, weight: Tensor, groups: int, rank: Rank) -> tuple[Tensor, ...]:
+        return self.factor(weight, groups, rank)  # closed, and cheap

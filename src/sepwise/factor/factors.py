@@ -37,6 +37,10 @@ class Form(Protocol):
         """The weights of the steps, float64, nearest to `weight` in the Frobenius norm."""
         ...
 
+    def start(self, weight: Tensor, groups: int, rank: Rank) -> tuple[Tensor, ...]:
+        """Like `factor`, and near it, at a fraction of its work: where a fit to data starts from."""
+        ...
+
 
 @runtime_checkable
 class MatrixForm(Form, Protocol):

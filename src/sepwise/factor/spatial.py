@@ -49,3 +49,6 @@ class Spatial:
         left, right = best_low_rank(self.matrices(weight, groups), rank)  # (g, in * rows, r), (g, r, out * columns)
         columns = right.unflatten(2, (-1, weight.shape[-1])).transpose(1, 2)  # (g, out, r, columns)
         return left.mT.reshape(vertical.weight_shape), columns.reshape(horizontal.weight_shape)
+
+    def start(self, weight: Tensor, groups: int, rank: Rank) -> tuple[Tensor, ...]:
+        return self.factor(weight, groups, rank)  # closed, and cheap

@@ -43,21 +43,27 @@ class Tucker:
         )
 
     def factor(self, weight: Tensor, groups: int, rank: Rank) -> tuple[Tensor, ...]:
+        return self._chain(weight, groups, rank, SWEEPS)
+
+    def start(self, weight: Tensor, groups: int, rank: Rank) -> tuple[Tensor, ...]:
+        return self._chain(weight, groups, rank, 1)
+
+    def _chain(self, weight: Tensor, groups: int, rank: Rank, sweeps: int) -> tuple[Tensor, ...]:
         assert isinstance(rank, tuple)
         shapes = [step.weight_shape for step in self.steps(shape_of(weight.shape, groups), rank)]
         tensor = weight.double().unflatten(0, (groups, -1)).flatten(3)  # (g, out, in, positions)
-        into, out = tucker_bases(tensor, rank)
+        into, out = tucker_bases(tensor, rank, sweeps)
         core = torch.einsum("goik,gop,giq->gpqk", tensor, out, into)
         return into.mT.reshape(shapes[0]), core.reshape(shapes[1]), out.reshape(shapes[2])
 
 
-def tucker_bases(tensor: Tensor, rank: tuple[int, int]) -> tuple[Tensor, Tensor]:
+def tucker_bases(tensor: Tensor, rank: tuple[int, int], sweeps: int = SWEEPS) -> tuple[Tensor, Tensor]:
     """Orthonormal bases (g, in, rank_in), (g, out, rank_out) that keep the most of `tensor` (g, out, in, positions)."""
     rank_in, rank_out = rank
     _, outs, ins, _ = tensor.shape
     into, out = _leading(tensor.transpose(1, 2), rank_in), _leading(tensor, rank_out)
     energy, whole = tensor.new_zeros(()), tensor.square().sum()
-    for _ in range(SWEEPS):
+    for _ in range(sweeps):
         if rank_out < outs:  # a full basis keeps everything, whatever the other does
             out = _leading(torch.einsum("goik,giq->goqk", tensor, into), rank_out)
         seen = torch.einsum("goik,gop->gipk", tensor, out)
