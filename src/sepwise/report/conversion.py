@@ -15,15 +15,18 @@ from .pictures import DIFFERENCE_SCALE
 
 MARKS = ("conversion", "network.", "agreement.", "layer", "curve", "picture", "kernels")
 COSTS = (
-    ("network.parameters", "Parameters", ""),
-    ("network.macs", "Multiplications (MACs)", ""),
-    ("network.weight_bytes", "Weights on disk and in memory", "B"),
+    ("network.parameters", "Parameters", "", "fewer", "more"),
+    ("network.macs", "Multiplications (MACs)", "", "fewer", "more"),
+    ("network.weight_bytes", "Size of the weights", "B", "smaller", "larger"),
 )
 METRICS = {  # name: (as a row, in the headline, what the dense network has with itself)
     "f1": ("F1 of the maps, cut at 0.5", "edges agree at F1 {}", "1"),
     "top1": ("Same first answer", "same answer on {} of the pictures", "100 %"),
     "correlation": ("Correlation", "outputs correlate at {}", "1"),
     "mean_absolute_difference": ("Mean absolute difference", "outputs differ by {} on average", "0"),
+    "relative_error": ("Relative error", "outputs at a relative error of {}", "0"),
+    "psnr_db": ("PSNR, dB", "outputs agree at {} dB", "∞"),
+    "kl_nats": ("Kullback–Leibler divergence, nats", "answers {} nats apart", "0"),
 }
 LAYER = ("in_channels", "out_channels", "macs_before", "macs_after", "parameters_before", "parameters_after")
 DRAWINGS = ((640, 340), (380, 320))  # pixels of a chart on a wide and on a narrow screen
@@ -33,11 +36,14 @@ DRAWINGS = ((640, 340), (380, 320))  # pixels of a chart on a wide and on a narr
 class Cost:
     """One row of the table dense against separable."""
 
+    what: str
     name: str
     detail: str
     dense: Any
     separable: Any
     unit: str
+    gain: str
+    loss: str
 
     @property
     def factor(self) -> float | None:
@@ -79,7 +85,9 @@ def context(facts: Facts, folder: Path) -> dict[str, Any]:
     about = told.value if told and isinstance(told.value, dict) else {}
     costs = _costs(facts)
     agreements = [
-        Agreement(r.what.partition(".")[2], r.value, r.about.get("count"), r.unit) for r in facts.under("agreement")
+        Agreement(r.what.partition(".")[2], r.value, r.about.get("count"), r.unit)
+        for r in facts.under("agreement")
+        if numerals.is_number(r.value)
     ]
     latency = facts.last("network.latency_ratio")
     if latency and not (numerals.is_number(latency.value) and latency.value > 0):
@@ -104,10 +112,10 @@ def context(facts: Facts, folder: Path) -> dict[str, Any]:
 def headline(costs: Sequence[Cost], latency: Record | None, agreements: Sequence[Agreement]) -> str:
     """One sentence of measured facts: multiplications, time, agreement; gains and losses alike."""
     parts = []
-    factors = {cost.name: cost.factor for cost in costs if cost.factor}
-    for name, noun in (("Multiplications (MACs)", "multiplications"), ("Parameters", "parameters")):
-        if name in factors:
-            parts.append(_compared(factors[name], "fewer " + noun, "more " + noun))
+    factors = {cost.what: cost.factor for cost in costs if cost.factor}
+    for what, noun in (("network.macs", "multiplications"), ("network.parameters", "parameters")):
+        if what in factors:
+            parts.append(_compared(factors[what], "fewer " + noun, "more " + noun))
             break
     if latency:
         parts.append(_compared(latency.value, "faster", "slower"))
@@ -125,12 +133,13 @@ def _compared(factor: float, gain: str, loss: str) -> str:
 
 def _costs(facts: Facts) -> list[Cost]:
     rows = []
-    for what, name, unit in COSTS:
+    for what, name, unit, gain, loss in COSTS:
         dense, separable = (facts.last(what, network=which) for which in ("dense", "separable"))
         if dense or separable:
             size = next((r.about["size"] for r in (dense, separable) if r and r.about.get("size")), None)
             detail = f"for one input of {numerals.size(size)} pixels" if size else ""
-            rows.append(Cost(name, detail, dense and dense.value, separable and separable.value, unit))
+            values = (dense and dense.value, separable and separable.value)
+            rows.append(Cost(what, name, detail, *values, unit, gain, loss))
     return rows
 
 
@@ -155,7 +164,9 @@ def _picture(record: Record, folder: Path) -> dict[str, Any]:
         if value.get(key)
     ]
     answers = [
-        (name, value[key]) for key, name in (("dense_top", "Dense"), ("separable_top", "Separable")) if value.get(key)
+        (name, [(label, share if numerals.is_number(share) else None) for label, share in value[key]])
+        for key, name in (("dense_top", "Dense"), ("separable_top", "Separable"))
+        if value.get(key)
     ]
     measures = [
         Agreement(metric, value[metric], None, "")

@@ -10,6 +10,7 @@ from . import numerals
 
 THIS = "this conversion"
 JOINED = (THIS, "other budget")  # these lie on one line
+MARGIN = 0.3  # room at the ends of the axis, in doublings
 APART = 46  # pixels between two written values, at least
 
 
@@ -73,16 +74,16 @@ def chart(points: Sequence[Point], width: int, height: int) -> Chart:
     """
     left, right, top, bottom = 54.0, width - 22.0, 26.0, height - 52.0
     fractions = [p.macs_fraction for p in points]
-    first, last = floor(log2(min(fractions))), max(0, ceil(log2(max(fractions))))
+    first, last = log2(min(fractions)) - MARGIN, max(0.0, log2(max(fractions)) + MARGIN)
     low, high, step = _range([p.agreement for p in points])
 
     def x(fraction: float) -> float:
-        return round(left + (right - left) * (log2(fraction) - first) / max(1, last - first), 1)
+        return round(left + (right - left) * (log2(fraction) - first) / (last - first), 1)
 
     def y(agreement: float) -> float:
         return round(bottom - (bottom - top) * (agreement - low) / (high - low), 1)
 
-    across = tuple(Tick(x(2.0**p), f"{2.0**-p:g}×") for p in range(first, last + 1))
+    across = tuple(Tick(x(2.0**p), f"{2.0**-p:g}×") for p in range(ceil(first), floor(last) + 1))
     ticks = round((high - low) / step)
     decimals = max(0, -floor(log10(step) + 1e-9))
     upward = tuple(Tick(y(low + i * step), f"{low + i * step:.{decimals}f}") for i in range(ticks + 1))
@@ -123,12 +124,14 @@ def _series(points: Sequence[Point]) -> dict[str, list[Point]]:
 def _range(values: Sequence[float]) -> tuple[float, float, float]:
     """Lowest and highest tick and the step between them; a range that nearly reaches 0 or 1 reaches it."""
     low, high = min(values), max(values)
-    spread = max(high - low, 0.02 * max(abs(high), 1e-6))
+    least = 0.1 * max(abs(high), 1e-6)  # one point, or points all alike, still get an axis
     if 0 <= low < 0.5 * high:
         low = 0.0
-    if 1 - spread <= high <= 1:
+    if high <= 1 < high + max(least, high - low):
         high = 1.0
-    rough = max(high - low, spread) / 5
+    if high - low < least:
+        low = high - least
+    rough = (high - low) / 5
     power = 10.0 ** floor(log10(rough))
     step = next(s * power for s in (1, 2, 5, 10) if s * power >= rough * 0.999)
     bottom, top = floor(low / step + 1e-9) * step, ceil(high / step - 1e-9) * step

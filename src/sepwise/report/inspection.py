@@ -10,7 +10,7 @@ from . import embed, numerals
 from .facts import Facts
 
 RANKS = 4  # columns of the table of energy kept
-HIDDEN = ("title", "model", "command", "sepwise", "torch")  # told elsewhere on the page
+HIDDEN = ("title", "model", "command", "sepwise", "torch", "verdicts", "caveat")  # told elsewhere on the page
 
 
 def serves(facts: Facts) -> bool:
@@ -26,8 +26,9 @@ def context(facts: Facts, folder: Path) -> dict[str, Any]:
         "title": total.get("title") or total.get("model") or "Inspection",
         "about": total,
         "headline": headline(rows),
-        "totals": {key: value for key, value in total.items() if key not in HIDDEN},
+        "totals": {_title(key): value for key, value in total.items() if key not in HIDDEN},
         "layers": _layers(rows),
+        "ranks": _common_ranks(rows),
         "verdicts": _verdicts(rows),
         "kernels": [
             {"layer": r.value["layer"], "pictures": [("Today", embed.exact(folder, r.value["picture"]))]}
@@ -52,6 +53,10 @@ def headline(rows: Sequence[dict[str, Any]]) -> str:
     return f"{len(rows)} convolutions, {multiplications} multiplications, half of them in {layers}"
 
 
+def _title(key: str) -> str:
+    return numerals.words(key)[:1].upper() + numerals.words(key)[1:]
+
+
 def _verdicts(rows: Sequence[dict[str, Any]]) -> dict[str, int]:
     counts: dict[str, int] = {}
     for row in rows:
@@ -73,6 +78,13 @@ def _layers(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         }
         for row, share in zip(rows, shares, strict=True)
     ]
+
+
+def _common_ranks(rows: Sequence[dict[str, Any]]) -> list[str] | None:
+    """The ranks of the columns when every form of every layer has the same ones, or the first few of them."""
+    found = [[rank for rank, _ in kept] for row in rows for _, kept in _energies(row.get("energy"))]
+    longest = max(found, key=len, default=[])
+    return longest if longest and all(ranks == longest[: len(ranks)] for ranks in found) else None
 
 
 def _energies(energy: Any) -> list[tuple[str, list[tuple[str, float]]]]:

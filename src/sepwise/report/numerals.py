@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import floor, isfinite, log10
+from math import copysign, floor, isfinite, log10
 from typing import Any, TypeGuard
 
 NONE = "–"  # stands for a value that is not there
+SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 PREFIXES = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 
 
@@ -51,20 +52,26 @@ def times(value: Any) -> str:
 def degree(value: Any) -> str:
     """A number of agreement or difference, usually from 0 to 1; what is not quite 1 is never written as 1.
 
-    >>> degree(0.97712), degree(0.99884), degree(0.999999), degree(0.0077231), degree(1), degree(12.345)
-    ('0.977', '0.9988', '0.999999', '0.0077', '1', '12.3')
+    >>> degree(0.97712), degree(0.99884), degree(0.999999), degree(0.0077231), degree(4.2e-5), degree(1), degree(12.345)
+    ('0.977', '0.9988', '0.999999', '0.0077', '4.2×10⁻⁵', '1', '12.3')
     """
     if not is_number(value):
         return plain(value)
-    if value in (0, 1):
+    if value in (-1, 0, 1):
         return str(int(value))
+    if abs(value) < 0.001:
+        digits, power = f"{value:.1e}".split("e")
+        return f"{digits}×10{str(int(power)).translate(SUPERSCRIPT)}"
     if abs(value) < 0.1:
         return f"{value:.2g}"
     if abs(value) > 1:
         return _three_digits(value)
     gap = 1 - abs(value)
-    decimals = 3 if gap >= 0.005 else min(8, 1 - floor(log10(gap)))
-    return f"{value:.{decimals}f}".rstrip("0") if gap < 0.005 else f"{value:.3f}"
+    if gap >= 0.005:
+        return f"{value:.3f}"
+    decimals = min(8, 1 - floor(log10(gap)))
+    nearest = copysign(min(abs(value), 1 - 10.0**-decimals), value)
+    return f"{nearest:.{decimals}f}".rstrip("0")
 
 
 def percent(fraction: Any) -> str:
@@ -127,7 +134,7 @@ def words(name: Any) -> str:
     >>> words("mean_absolute_difference")
     'mean absolute difference'
     """
-    return str(name).replace("_", " ")
+    return str(name).replace("_", " ").replace("macs", "MACs")
 
 
 def _three_digits(value: float) -> str:

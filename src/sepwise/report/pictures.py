@@ -23,9 +23,9 @@ DIFFERENCE_SCALE = 0.25  # the difference drawn at full colour
 
 
 def kernel_grid(array: np.ndarray, limit: int = 64) -> Image:
-    """Kernels as a grid of small tiles: white is 0, red positive, blue negative, full colour the largest |weight|.
+    """Kernels as a grid of small tiles: white is 0, red positive, blue negative, full colour the largest shown.
 
-    array      (out, in, kh, kw), any real dtype; the scale is that of the whole array
+    array      (out, in, kh, kw), any real dtype
     limit      tiles at most; the first input channels of the first outputs are shown, each output's side by side
     returns    an RGB picture; a cell of a kernel is a square of several pixels, without smoothing
     Raises ShapeError when the array is not four-dimensional, empty or not finite, or the limit is below 1.
@@ -47,7 +47,7 @@ def kernel_grid(array: np.ndarray, limit: int = 64) -> Image:
     height, width = (n * cell for n in array.shape[2:])
     canvas = np.empty((rows * (height + GAP) + GAP, per_row * (width + GAP) + GAP, 3), np.uint8)
     canvas[:] = GAP_COLOUR
-    colours = _diverging(tiles / (np.abs(array).max() or 1.0), AROUND_WHITE)
+    colours = _diverging(tiles / (np.abs(tiles).max() or 1.0), AROUND_WHITE)
     for number, tile in enumerate(colours.repeat(cell, 1).repeat(cell, 2)):
         top, left = (GAP + i * (n + GAP) for i, n in zip(divmod(number, per_row), (height, width), strict=True))
         canvas[top : top + height, left : left + width] = tile

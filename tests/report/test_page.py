@@ -1,0 +1,434 @@
+"""The page as a customer gets it: one file, every measured fact, hostile names harmless, nothing half-written."""
+
+import re
+import subprocess
+import sys
+from dataclasses import replace
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+
+from sepwise import extras, records, report
+from sepwise.errors import MissingExtraError, OutputError, PictureError, SepwiseError
+from sepwise.records import Record
+from sepwise.report.pictures import difference_picture, kernel_grid, map_picture
+
+MACHINE = {"processor": "Sample CPU @ 2 GHz", "cores": 2, "commit": "abc1234"}
+HOSTILE = "<script>alert('x')</script>\"' onerror=\"alert(1) & {{ 7 * 7 }}"
+
+
+def fact(what, value, **rest):
+    return Record(what, value, machine=MACHINE, **rest)
+
+
+def conversion_records(name="conv1"):
+    both = [("dense", 14_716_171, 47_063_040_000, 58_864_684), ("separable", 3_901_244, 10_970_405_000, 15_604_976)]
+    told = {
+        "model": name,
+        "title": name,
+        "budget": "macs=0.25",
+        "method": "spatial",
+        "fitted_on": "96 crops",
+        "shown_on": "4 pictures",
+        "command": f"sepwise convert {name}",
+        "sepwise": "0.1.0",
+        "torch": "2.13.0",
+    }
+    facts = [fact("conversion", told)]
+    for which, parameters, macs, weight_bytes in both:
+        about = {"network": which}
+        facts += [
+            fact("network.parameters", parameters, about=about),
+            fact("network.macs", macs, unit="MACs", about={**about, "size": [320, 480]}),
+            fact("network.weight_bytes", weight_bytes, unit="bytes", about=about),
+        ]
+    how = {"dense_form": "channels_last eager", "separable_form": "compiled", "threads": 2, "size": [320, 480]}
+    facts.append(fact("network.latency_ratio", 2.57, unit="x", n=11, spread=0.08, about=how))
+    measured = {"f1": 0.9771, "mean_absolute_difference": 0.00772, "correlation": 0.99884, "psnr_db": None}
+    facts += [fact(f"agreement.{k}", v, about={"pictures": "held-out", "count": 4}) for k, v in measured.items()]
+    sizes = {"in_channels": 64, "out_channels": 128, "kernel": [3, 3]}
+    facts += [
+        fact(
+            "layer",
+            {
+                "name": name,
+                "form": "spatial",
+                "rank": 24,
+                "macs_before": 5_662_310_400,
+                "macs_after": 1_100_000_000,
+                "parameters_before": 73_728,
+                "parameters_after": 13_824,
+                "energy_kept": 0.8714,
+                "effect": 3.2e-5,
+                "why": f"cheapest {name}",
+            }
+            | sizes,
+        ),
+        fact(
+            "layer",
+            {
+                "name": "stem",
+                "form": "dense",
+                "rank": None,
+                "macs_before": 265_420_800,
+                "macs_after": 265_420_800,
+                "parameters_before": 1_728,
+                "parameters_after": 1_728,
+                "energy_kept": 1.0,
+                "effect": 0.0,
+                "why": "three input channels leave nothing to separate",
+            }
+            | sizes,
+        ),
+        fact(
+            "curve",
+            {"macs_fraction": 0.25, "agreement": 0.977, "metric": "f1", "label": name},
+            about={"kind": "this conversion"},
+        ),
+        fact(
+            "curve",
+            {"macs_fraction": 0.12, "agreement": 0.938, "metric": "f1", "label": ""},
+            about={"kind": "other budget"},
+        ),
+        fact(
+            "curve",
+            {"macs_fraction": 0.24, "agreement": 0.15, "metric": "f1", "label": ""},
+            about={"kind": "data-free"},
+        ),
+        fact(
+            "picture",
+            {
+                "name": name,
+                "input": "input.png",
+                "dense": "dense.png",
+                "separable": "separable.png",
+                "difference": "difference.png",
+                "f1": 0.9642,
+                "mean_absolute_difference": 0.0131,
+            },
+        ),
+        fact("kernels", {"layer": name, "before": "kernels.png", "after": "kernels.png"}),
+        fact("a.kind.nobody.knows", {"anything": 1}),
+    ]
+    return facts
+
+
+def inspection_records(name="layer1.conv"):
+    energy = {"depthwise": {"1": 0.512, "2": 0.734}, "spatial": {"1": 0.803, "2": 0.957}}
+    common = {"form_today": "dense", "spatial_rank": 2.4, "arithmetic_intensity": 51.5}
+    return [
+        fact(
+            "inspection.total",
+            {"model": name, "macs": 1_814_073_344, "parameters": 11_689_512, "caveat": "weights only"},
+        ),
+        fact(
+            "inspection.layer",
+            {
+                "name": name,
+                "weight_shape": [64, 64, 3, 3],
+                "macs": 900_000_000,
+                "macs_share": 0.75,
+                "energy": energy,
+                "verdict": "separate",
+                "reason": f"keeps 95 % {name}",
+            }
+            | common,
+        ),
+        fact(
+            "inspection.layer",
+            {
+                "name": "fc",
+                "weight_shape": [10, 64, 1, 1],
+                "macs": 300_000_000,
+                "macs_share": 0.25,
+                "energy": {},
+                "verdict": "leave",
+                "reason": "one pixel",
+            }
+            | common
+            | {"spatial_rank": None},
+        ),
+        fact("kernels", {"layer": name, "picture": "kernels.png"}),
+    ]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A folder with the pictures that the sample records name, and no records yet."""
+    edges = np.linspace(0, 1, 120)[None].repeat(100, 0)
+    map_picture(edges).convert("RGB").save(tmp_path / "input.png")
+    map_picture(edges).save(tmp_path / "dense.png")
+    map_picture(edges**2).save(tmp_path / "separable.png")
+    difference_picture(edges**2 - edges).save(tmp_path / "difference.png")
+    kernel_grid(np.random.default_rng(0).normal(size=(4, 4, 3, 3))).save(tmp_path / "kernels.png")
+    return tmp_path
+
+
+def page(folder, facts):
+    (folder / "records.jsonl").unlink(missing_ok=True)
+    records.append(folder / "records.jsonl", facts)
+    return report.build(folder).read_text(encoding="utf-8")
+
+
+class Seen(HTMLParser):
+    """What a browser would see: tags with attributes, text, and whether the tags close."""
+
+    VOID = frozenset({"meta", "link", "img", "input", "br"})
+
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.open, self.said, self.ids = [], [], [], []
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        self.ids += [value for key, value in attrs if key == "id"]
+        if tag not in self.VOID and tag not in ("line", "circle", "polyline"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        if tag not in ("line", "circle", "polyline"):
+            assert self.open.pop() == tag
+
+    def handle_startendtag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data):
+        if not self.open or self.open[-1] not in ("script", "style"):
+            self.said.append(data)
+
+    @property
+    def text(self):
+        return re.sub(r"\s+", " ", " ".join(self.said))
+
+
+BOTH = pytest.mark.parametrize("make", [conversion_records, inspection_records])
+
+
+@BOTH
+def test_the_page_is_self_contained(folder, make):
+    text = page(folder, make())
+    seen = Seen(text)
+    assert not seen.open
+    assert len(set(seen.ids)) == len(seen.ids)
+    for tag, attributes in seen.tags:
+        for key in ("src", "href", "srcset", "data", "action", "poster"):
+            if key in attributes:
+                assert attributes[key].startswith("data:"), (tag, attributes)
+    assert "http://" not in text
+    assert "https://" not in text
+    assert "file:" not in text
+    assert "@import" not in text
+    assert "url(" not in text
+    assert "default-src 'none'" in text
+    assert str(folder) not in text
+
+
+def test_the_first_screen_says_the_measured_facts(folder):
+    text = Seen(page(folder, conversion_records())).text
+    assert "4.3×\u00a0fewer multiplications, 2.6×\u00a0faster, edges agree at F1 0.977" in page(
+        folder, conversion_records()
+    )
+    for said in (
+        "14,716,171",
+        "3,901,244",
+        "47,063,040,000",
+        "47.1 G",
+        "11.0 G",
+        "3.8×",
+        "58.9 MB",
+        "15.6 MB",
+        "480×320",
+        "0.0077",
+        "0.9988",
+        "channels_last eager",
+        "compiled",
+        "11 rounds",
+        "0.08×",
+        "2 threads",
+        "Sample CPU @ 2 GHz",
+        "4 held-out pictures",
+    ):
+        assert said in text, said
+
+
+def test_layers_curve_pictures_and_reproduction_are_there(folder):
+    html = page(folder, conversion_records())
+    text = Seen(html).text
+    for said in (
+        "spatial · rank 24",
+        "87.1 %",
+        "13,824",
+        "of 73,728",
+        "3.2×10⁻⁵",
+        "5.66 G",
+        "1.10 G",
+        "5.1×",
+        "three input channels leave nothing to separate",
+        "1 of 2 convolutions",
+        "64 → 128",
+        "0.964",
+        "0.938",
+        "0.150",
+        "data-free",
+        "sepwise convert conv1",
+        "abc1234",
+        "2.13.0",
+    ):
+        assert said in text, said
+    assert html.count('src="data:image/') == 6
+    assert 'style="width:100.00%"' in html
+    assert "full colour from ±0.25" in html
+
+
+def test_losses_are_told_as_losses(folder):
+    facts = [replace(r, value=0.8) if r.what == "network.latency_ratio" else r for r in conversion_records()]
+    html = page(folder, facts)
+    assert "1.2×\u00a0slower" in html
+    assert "faster" not in Seen(html).text
+
+
+def test_the_newest_record_counts(folder):
+    html = page(folder, [*conversion_records(), fact("agreement.f1", 0.5123)])
+    assert "edges agree at F1 0.512" in html
+
+
+def test_the_inspection_page_shows_layers_and_verdicts(folder):
+    text = Seen(page(folder, inspection_records())).text
+    for said in (
+        "2 convolutions, 1.20 G multiplications, half of them in 1 layer",
+        "1 separate",
+        "1 leave",
+        "11,689,512",
+        "75.0 %",
+        "64×64×3×3",
+        "at rank 1 · 2",
+        "one pixel",
+        "51.5",
+        "2.4",
+        "weights only",
+        "MACs",
+    ):
+        assert said in text, said
+    assert re.search(r"spatial\s+80\s+95", text), "energy kept is rounded down"
+
+
+def test_answers_of_a_classifier_are_compared(folder):
+    value = {"name": "cat", "input": "input.png", "dense_top": [["cat", 0.81], ["dog", 0.12]]}
+    same = value | {"separable_top": [["cat", 0.66], ["frog", 0.2]]}
+    other = value | {"separable_top": [[HOSTILE, 0.66]]}
+    assert "same first answer" in page(folder, [fact("picture", same)])
+    html = page(folder, [fact("picture", other), fact("agreement.top1", 0.911)])
+    assert "another first answer" in html
+    assert "same answer on 91.1 % of the pictures" in html
+    assert "81.0 %" in html
+    assert "<script>alert" not in html
+
+
+@BOTH
+def test_hostile_names_are_text(folder, make):
+    plain, hostile = (Seen(page(folder, make(name))) for name in ("plain", HOSTILE))
+    assert [tag for tag, _ in plain.tags] == [tag for tag, _ in hostile.tags]
+    assert [sorted(a) for _, a in plain.tags] == [sorted(a) for _, a in hostile.tags]
+    assert "alert('x')" in hostile.text
+    assert "{{ 7 * 7 }}" in hostile.text
+
+
+@BOTH
+def test_any_kind_of_record_may_be_missing(folder, make):
+    kinds = {r.what.partition(".")[0] + "." + r.what.partition(".")[2] for r in make()}
+    for kind in kinds:
+        left = [r for r in make() if not (r.what + ".").startswith(kind.rstrip(".") + ".")]
+        assert not Seen(page(folder, left)).open
+
+
+@pytest.mark.parametrize("number", range(len(conversion_records())))
+def test_any_single_record_of_a_conversion_makes_a_page(folder, number):
+    record = conversion_records()[number]
+    if record.what == "a.kind.nobody.knows":
+        with pytest.raises(SepwiseError, match="no record of a conversion or an inspection, only a"):
+            page(folder, [record])
+    else:
+        assert not Seen(page(folder, [record])).open
+
+
+def test_missing_sections_leave_no_heading(folder):
+    html = page(folder, [r for r in conversion_records() if r.what.startswith(("conversion", "network"))])
+    for heading in ("Side by side", "How far it goes", "Layer by layer", "Kernels", "Agreement with"):
+        assert heading not in Seen(html).text
+
+
+def test_a_thin_layer_record_still_has_a_row(folder):
+    assert "conv9" in page(folder, [fact("layer", {"name": "conv9", "form": "dense"})])
+
+
+@pytest.mark.parametrize("content", [None, ""])
+def test_no_records_is_one_clear_error(tmp_path, content):
+    if content is not None:
+        (tmp_path / "records.jsonl").write_text(content)
+    with pytest.raises(SepwiseError, match=r"a report needs measured records and .*records\.jsonl holds none"):
+        report.build(tmp_path)
+
+
+def test_a_record_that_lacks_a_key_is_named(folder):
+    with pytest.raises(SepwiseError, match="a record 'layer' lacks form; it holds name"):
+        page(folder, [fact("layer", {"name": "conv1"})])
+    with pytest.raises(SepwiseError, match="the record 'layer' holds 3, expected a table with name, form"):
+        page(folder, [fact("layer", 3)])
+
+
+def test_a_failure_leaves_the_old_page_and_nothing_half_written(folder):
+    html = page(folder, conversion_records())
+    (folder / "dense.png").unlink()
+    before = sorted(p.name for p in folder.iterdir())
+    with pytest.raises(PictureError, match=r"'dense\.png', which is not in"):
+        report.build(folder)
+    assert sorted(p.name for p in folder.iterdir()) == before
+    assert (folder / "report.html").read_text(encoding="utf-8") == html
+
+
+def test_a_failure_while_writing_leaves_nothing(folder, monkeypatch):
+    records.append(folder / "records.jsonl", conversion_records())
+
+    def half(path, text, encoding):
+        path.write_bytes(text[:100].encode(encoding))
+        raise OSError("disk full")
+
+    before = sorted(p.name for p in folder.iterdir())
+    monkeypatch.setattr("pathlib.Path.write_text", half)
+    with pytest.raises(OSError, match="disk full"):
+        report.build(folder)
+    assert sorted(p.name for p in folder.iterdir()) == before
+
+
+def test_the_page_goes_where_it_is_told(folder, tmp_path_factory):
+    records.append(folder / "records.jsonl", conversion_records())
+    target = tmp_path_factory.mktemp("elsewhere") / "page.html"
+    assert report.build(folder, target) == target
+    assert target.read_text(encoding="utf-8").startswith("<!doctype html>")
+    assert not (folder / "report.html").exists()
+    with pytest.raises(OutputError, match="does not exist"):
+        report.build(folder, folder / "nowhere" / "page.html")
+
+
+def test_without_jinja_the_sentence_says_how_to_install(folder, monkeypatch):
+    records.append(folder / "records.jsonl", conversion_records())
+
+    def absent(module):
+        raise ModuleNotFoundError(f"No module named {module!r}", name=module)
+
+    monkeypatch.setattr(extras.importlib, "import_module", absent)
+    with pytest.raises(
+        MissingExtraError, match=r"jinja2 is needed for the HTML report .* pip install 'sepwise\[report\]'"
+    ):
+        report.build(folder)
+
+
+def test_the_room_loads_neither_torch_nor_optional_packages():
+    code = (
+        "import sys, sepwise.report; print([m for m in ('torch', 'jinja2', 'PIL', 'matplotlib') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
