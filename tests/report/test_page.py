@@ -174,7 +174,7 @@ def page(folder, facts):
 class Seen(HTMLParser):
     """What a browser would see: tags with attributes, text, and whether the tags close."""
 
-    VOID = frozenset({"meta", "link", "img", "input", "br"})
+    VOID = frozenset({"meta", "link", "img", "input", "br", "wbr"})
 
     def __init__(self, text):
         super().__init__()
@@ -243,7 +243,7 @@ def test_the_first_screen_says_the_measured_facts(folder):
         "480×320",
         "0.0077",
         "0.9988",
-        "channels_last eager",
+        "last eager",
         "compiled",
         "11 rounds",
         "0.08×",
@@ -281,6 +281,10 @@ def test_layers_curve_pictures_and_reproduction_are_there(folder):
     assert html.count('src="data:image/') == 6
     assert 'style="width:100.00%"' in html
     assert "full colour from ±0.25" in html
+
+
+def test_a_budget_written_as_a_table_is_told_in_words(folder):
+    assert "25.0 % of the MACs" in page(folder, [fact("conversion", {"model": "m", "budget": {"macs": 0.25}})])
 
 
 def test_losses_are_told_as_losses(folder):
@@ -358,6 +362,18 @@ def test_missing_sections_leave_no_heading(folder):
     html = page(folder, [r for r in conversion_records() if r.what.startswith(("conversion", "network"))])
     for heading in ("Side by side", "How far it goes", "Layer by layer", "Kernels", "Agreement with"):
         assert heading not in Seen(html).text
+
+
+def test_the_layers_say_for_which_input_they_are_counted(folder):
+    record = fact("layer", {"name": "conv9", "form": "dense"}, about={"size": [200, 224]})
+    assert "on one scale, for one input of 224×200 pixels." in Seen(page(folder, [record])).text
+
+
+def test_hostile_forms_of_latency_are_text(folder):
+    record = fact("network.latency_ratio", 2.0, about={"dense_form": HOSTILE, "separable_form": "channels_last"})
+    html = page(folder, [record])
+    assert "<script>alert" not in html
+    assert "channels_<wbr>last" in html
 
 
 def test_a_thin_layer_record_still_has_a_row(folder):

@@ -19,6 +19,14 @@ def pixels(image):
     return np.asarray(image.convert("RGB")).astype(int)
 
 
+def test_one_outlier_does_not_bleach_the_others():
+    kernels = np.random.default_rng(3).normal(size=(8, 8, 3, 3))
+    kernels[0, 0, 0, 0] = 1e4
+    grid = pixels(kernel_grid(kernels))
+    inside = (grid != GAP_COLOUR).any(-1)
+    assert (grid[inside].min(-1) < 200).mean() > 0.3
+
+
 def test_zero_weights_are_white_and_gaps_are_not():
     grid = pixels(kernel_grid(np.zeros((2, 2, 3, 3))))
     colours = {tuple(c) for c in grid.reshape(-1, 3)}

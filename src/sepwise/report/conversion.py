@@ -94,7 +94,7 @@ def context(facts: Facts, folder: Path) -> dict[str, Any]:
         latency = None
     return {
         "title": about.get("title") or about.get("model") or "Conversion",
-        "about": about,
+        "about": about | {"budget": _budget(about.get("budget"))},
         "headline": headline(costs, latency, agreements),
         "costs": costs,
         "latency": latency,
@@ -129,6 +129,13 @@ def headline(costs: Sequence[Cost], latency: Record | None, agreements: Sequence
 
 def _compared(factor: float, gain: str, loss: str) -> str:
     return f"{numerals.times(factor)} {gain}" if factor >= 1 else f"{numerals.times(1 / factor)} {loss}"
+
+
+def _budget(budget: Any) -> str:
+    """A budget in words: {"macs": 0.25} is "25.0 % of the MACs"; none is ""."""
+    if isinstance(budget, dict):
+        return ", ".join(f"{numerals.percent(share)} of the {numerals.words(what)}" for what, share in budget.items())
+    return numerals.plain(budget) if budget else ""
 
 
 def _costs(facts: Facts) -> list[Cost]:
@@ -209,6 +216,7 @@ def _layers(records: Sequence[Record]) -> dict[str, Any] | None:
         "sums": sums,
         "factor": sums["macs_before"] / sums["macs_after"] if sums["macs_after"] else None,
         "converted": sum(row["form"] != "dense" for row in rows),
+        "size": records[0].about.get("size"),
         "has_effect": any(row.get("effect") is not None for row in rows),
         "has_energy": any(row.get("energy_kept") is not None for row in rows),
     }

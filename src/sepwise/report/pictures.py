@@ -23,9 +23,9 @@ DIFFERENCE_SCALE = 0.25  # the difference drawn at full colour
 
 
 def kernel_grid(array: np.ndarray, limit: int = 64) -> Image:
-    """Kernels as a grid of small tiles: white is 0, red positive, blue negative, full colour the largest shown.
+    """Kernels as a grid of small tiles: white is 0, red positive, blue negative, full colour large.
 
-    array      (out, in, kh, kw), any real dtype
+    array      (out, in, kh, kw), any real dtype; full colour from the 99th percentile of |weight| shown on
     limit      tiles at most; the first input channels of the first outputs are shown, each output's side by side
     returns    an RGB picture; a cell of a kernel is a square of several pixels, without smoothing
     Raises ShapeError when the array is not four-dimensional, empty or not finite, or the limit is below 1.
@@ -47,7 +47,7 @@ def kernel_grid(array: np.ndarray, limit: int = 64) -> Image:
     height, width = (n * cell for n in array.shape[2:])
     canvas = np.empty((rows * (height + GAP) + GAP, per_row * (width + GAP) + GAP, 3), np.uint8)
     canvas[:] = GAP_COLOUR
-    colours = _diverging(tiles / (np.abs(tiles).max() or 1.0), AROUND_WHITE)
+    colours = _diverging(np.clip(tiles / _large(tiles), -1, 1), AROUND_WHITE)
     for number, tile in enumerate(colours.repeat(cell, 1).repeat(cell, 2)):
         top, left = (GAP + i * (n + GAP) for i, n in zip(divmod(number, per_row), (height, width), strict=True))
         canvas[top : top + height, left : left + width] = tile
@@ -89,6 +89,12 @@ def _chosen(array: np.ndarray, limit: int) -> tuple[np.ndarray, int]:
     square = max(1, round((len(tiles) * (height + 0.3) / (width + 0.3)) ** 0.5))
     per_row = columns * max(1, round(square / columns)) if columns <= square or outs > 1 else square
     return tiles, min(per_row, len(tiles))
+
+
+def _large(values: np.ndarray) -> float:
+    """The 99th percentile of |values|, which a few outliers do not move; the largest when most are 0."""
+    sizes = np.abs(values)
+    return float(np.quantile(sizes, 0.99, method="higher") or sizes.max() or 1.0)
 
 
 def _diverging(values: np.ndarray, stops: np.ndarray) -> np.ndarray:
