@@ -150,7 +150,9 @@ def _arbitrary(tensor: Tensor, rank: int) -> Triple:
 
 
 def _lost(tensor: Tensor, factors: Triple) -> Tensor:
-    return (tensor - torch.einsum("gar,gbr,gcr->gabc", *factors)).square().flatten(1).sum(1)
+    a, b, c = factors
+    found = a @ (b.unsqueeze(2) * c.unsqueeze(1)).flatten(1, 2).mT  # (g, a, b * c); one product of matrices
+    return (tensor.flatten(2) - found).square().flatten(1).sum(1)
 
 
 def _best(tensor: Tensor, candidates: list[Triple]) -> Triple:
