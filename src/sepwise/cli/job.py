@@ -155,8 +155,9 @@ def _facts(
         "torch": torch.__version__,
     }
     facts = [records.here("conversion", about)]
+    costs = {"dense": cost(dense, x), "separable": cost(separable, x)}
     for name, model in (("dense", dense), ("separable", separable)):
-        total = cost(model, x)
+        total = costs[name]
         held = sum(t.numel() * t.element_size() for t in model.state_dict().values())
         which = {"network": name}
         facts += [
@@ -187,8 +188,16 @@ def _facts(
     facts += [records.here(f"agreement.{k}", v, n=len(job.shown), about=held_out) for k, v in measured.items()]
     convs = {n: m for n, m in dense.named_modules() if isinstance(m, nn.Conv1d | nn.Conv2d | nn.Conv3d)}
     for name, choice in plan.layers.items():
-        if choice.macs_before:
-            facts.append(records.here("layer", {"name": name, **_shape(convs.get(name)), **vars(choice)}))
+        if all(name in c.modules for c in costs.values()):  # counted on the pictures shown, not on those fitted to
+            macs = {
+                "macs_before": costs["dense"].modules[name].macs,
+                "macs_after": costs["separable"].modules[name].macs,
+            }
+            value = {"name": name, **_shape(convs.get(name)), **vars(choice), **macs}
+            facts.append(records.here("layer", value, about={"size": size}))
+        elif choice.macs_before:
+            value = {"name": name, **_shape(convs.get(name)), **vars(choice)}
+            facts.append(records.here("layer", value, about={"size": list(plan.size)}))
     return facts
 
 
@@ -264,7 +273,7 @@ def _pictures(
 
 def _top(scores: Tensor, count: int = 3) -> list[list[Any]]:
     best = scores.softmax(0).topk(min(count, len(scores)))
-    return [[f"class {i}", round(p, 4)] for i, p in zip(best.indices.tolist(), best.values.tolist(), strict=True)]
+    return [[f"class {i}", p] for i, p in zip(best.indices.tolist(), best.values.tolist(), strict=True)]
 
 
 def _kernels(dense: nn.Module, separable: nn.Module, plan: Plan, folder: Path) -> Iterator[records.Record]:

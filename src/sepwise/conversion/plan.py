@@ -104,7 +104,9 @@ class Plan:
             for row in rows
         ]
         before, after = self.macs
-        total = f"whole network: {before:,} -> {after:,} MACs" + (f" ({before / after:.2f}x fewer)" if after else "")
+        seen = f" for one input of {'x'.join(map(str, self.size))}" if self.size else ""
+        fewer = f" ({before / after:.2f}x fewer)" if after else ""
+        total = f"whole network{seen}: {before:,} -> {after:,} MACs{fewer}"
         return "\n".join([*lines, total])
 
 
