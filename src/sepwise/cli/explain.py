@@ -127,8 +127,9 @@ def _text(found: Explanation) -> str:
         times([low for low, _ in pads]) if even else ", ".join(f"{low} before and {high} after" for low, high in pads)
     )
     dilation = "" if set(geometry.dilation) == {1} else f", dilation {times(geometry.dilation)}"
+    kernels = f"{conv.out_channels} kernel{'s' if conv.out_channels > 1 else ''} {times(geometry.kernel)}"
     lines = [
-        f"{times((*found.size, conv.in_channels))} input, {conv.out_channels} kernel{'s' if conv.out_channels > 1 else ''} {times(geometry.kernel)}, "
+        f"{times((*found.size, conv.in_channels))} input, {kernels}, "
         f"stride {times(geometry.stride)}, padding {padding}{dilation} → {times(found.output)}",
         "multiplications = outputs × kernel×input channels seen × output positions; biases are not counted",
     ]
