@@ -39,8 +39,8 @@ def room_of(path: Path, package: Path = PACKAGE) -> str | None:
     return None if first == "__init__.py" else first.removesuffix(".py")
 
 
-def imported_rooms(path: Path, package: Path = PACKAGE) -> Iterator[str]:
-    """Every room that a file imports, anywhere in it: at the top, in a function or for type checkers only."""
+def imported_modules(path: Path, package: Path = PACKAGE) -> Iterator[tuple[str, ...]]:
+    """Every name that a file imports, anywhere in it: at the top, in a function or for type checkers only."""
     here = (package.name, *path.relative_to(package).with_suffix("").parts)
     inside = here[:-1]  # the package a relative import starts from
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
@@ -51,9 +51,24 @@ def imported_rooms(path: Path, package: Path = PACKAGE) -> Iterator[str]:
             start = inside[: len(inside) - node.level + 1] if node.level else ()
             base = (*start, *(node.module.split(".") if node.module else ()))
             modules = [(*base, alias.name) for alias in node.names]
-        for module in modules:
-            if module[0] == package.name and len(module) > 1 and room_of_module(module[1], package):
-                yield module[1]
+        yield from (module for module in modules if module[0] == package.name)
+
+
+def imported_rooms(path: Path, package: Path = PACKAGE) -> Iterator[str]:
+    for module in imported_modules(path, package):
+        if len(module) > 1 and room_of_module(module[1], package):
+            yield module[1]
+
+
+def imported_files(path: Path, package: Path = PACKAGE) -> set[Path]:
+    """The files that a file imports by name; a name taken from a room's `__init__.py` leads to no file."""
+    found = set()
+    for module in imported_modules(path, package):
+        for parts in (module[1:], module[1:-1]):  # `from .a import b`: b is a file of a, or a name in a
+            file = package.joinpath(*parts).with_suffix(".py") if parts else package
+            if file.is_file():
+                found.add(file)
+    return found
 
 
 def room_of_module(name: str, package: Path) -> bool:
@@ -118,6 +133,16 @@ def circle(arrows: dict[str, set[str]]) -> list[str] | None:
 def test_no_circles_among_rooms():
     assert circle({room: allowed - EVERYTHING for room, allowed in MAY_IMPORT.items()}) is None
     assert circle({"a": {"b"}, "b": {"c"}, "c": {"a"}}) is not None
+
+
+def test_no_circles_among_files(tmp_path):
+    assert circle({str(path): {str(f) for f in imported_files(path)} for path in SOURCES}) is None
+    room = tmp_path / "sepwise" / "nn"
+    room.mkdir(parents=True)
+    (room / "a.py").write_text("from .b import name\n")
+    (room / "b.py").write_text("def late():\n    from . import a\n")
+    package = tmp_path / "sepwise"
+    assert circle({str(p): {str(f) for f in imported_files(p, package)} for p in room.iterdir()}) is not None
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(PACKAGE)))

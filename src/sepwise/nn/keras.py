@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,11 +14,6 @@ from ..errors import UnsupportedError
 from ..extras import require
 from ..geometry import Geometry
 
-if TYPE_CHECKING:
-    from .separable import _SeparableConv
-
-    Layer = TypeVar("Layer", bound=_SeparableConv)
-
 # Our name -> Keras's name; Keras 2 and some files use the synonyms.
 ACTIVATION_NAMES = {None: "linear", "relu": "relu", "relu6": "relu6", "silu": "silu", "gelu": "gelu", "elu": "elu"}
 ACTIVATION_NAMES["hardswish"] = "hard_silu"
@@ -26,7 +21,7 @@ SYNONYMS = {"swish": "silu", "hard_swish": "hardswish", None: None}
 FROM_KERAS = {keras: ours for ours, keras in ACTIVATION_NAMES.items()} | SYNONYMS
 
 
-def from_keras(cls: type[Layer], layer: Any) -> Layer:
+def from_keras(cls: type[Any], layer: Any) -> Any:
     """See `SeparableConv2d.from_keras`."""
     name, config, arrays = type(layer).__name__, layer.get_config(), [np.asarray(w) for w in layer.get_weights()]
     if "depth_multiplier" not in config or "filters" not in config or config.get("groups", 1) != 1:
@@ -65,7 +60,7 @@ def from_keras(cls: type[Layer], layer: Any) -> Layer:
     return made.requires_grad_(config.get("trainable", True))
 
 
-def to_keras(layer: _SeparableConv, data_format: str | None) -> Any:
+def to_keras(layer: Any, data_format: str | None) -> Any:
     """See `SeparableConv2d.to_keras`."""
     reason = _why_not(layer)
     if reason:
@@ -95,7 +90,7 @@ def to_keras(layer: _SeparableConv, data_format: str | None) -> Any:
     return made
 
 
-def _why_not(layer: _SeparableConv) -> str | None:
+def _why_not(layer: Any) -> str | None:
     geometry = layer.conv.geometry
     if layer.ndim == 3:
         return "Keras has no SeparableConv3D"
