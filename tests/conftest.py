@@ -1,13 +1,11 @@
-"""What every test may rely on: one torch thread a worker, and the pictures and weights kept beside the checkout."""
+"""What every test may rely on: one torch thread, and the pictures and weights kept beside the checkout."""
 
-import os
 from pathlib import Path
 
 import pytest
 import torch
 
-if "PYTEST_XDIST_WORKER" in os.environ:
-    torch.set_num_threads(1)
+torch.set_num_threads(1)  # tests share the cores; two threads on small matrices only wait for each other
 
 
 @pytest.fixture(scope="session")
