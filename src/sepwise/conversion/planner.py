@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 import numpy as np
 
@@ -62,6 +65,8 @@ Option = tuple[LayerSurvey, Candidate | None]
 
 def _solve(survey: Survey, options: list[Option], budget: dict[str, float], totals: tuple[int, int]) -> list[Option]:
     optimize = require("scipy.optimize", "planning under a budget")
+    if not survey.layers:
+        return _nothing_to_choose(budget)
     effect = np.array([choice.effect if choice else 0.0 for _, choice in options])
     one_each = np.array([[float(option[0] is layer) for option in options] for layer in survey.layers])
     constraints = [optimize.LinearConstraint(one_each, 1, 1)]
@@ -79,13 +84,36 @@ def _solve(survey: Survey, options: list[Option], budget: dict[str, float], tota
             )
         constraints.append(optimize.LinearConstraint(costs[None] / total, -np.inf, fraction - fixed / total))
     scale = effect.max() or 1.0
-    result = optimize.milp(
-        effect / scale, constraints=constraints, integrality=np.ones(len(options)), bounds=optimize.Bounds(0, 1)
-    )
+    with _remarks_to_stderr():
+        result = optimize.milp(
+            effect / scale, constraints=constraints, integrality=np.ones(len(options)), bounds=optimize.Bounds(0, 1)
+        )
     if result.x is None:
         reach = ", ".join(f"{unit}={least:.3f}" for unit, least in limits.items())
         raise BudgetError(f"the budgets cannot all be met at once; each alone can go down to {reach}")
     return [option for option, taken in zip(options, result.x, strict=True) if taken > 0.5]
+
+
+def _nothing_to_choose(budget: dict[str, float]) -> list[Option]:
+    for unit, fraction in budget.items():
+        if fraction < 1:
+            raise BudgetError(
+                f"the budget {unit}={fraction:g} cannot be met: no layer can be converted, 1.000 is the best"
+            )
+    return []
+
+
+@contextmanager
+def _remarks_to_stderr() -> Iterator[None]:
+    """HiGHS prints remarks of its own straight to file descriptor 1, in the middle of our JSON; they go to stderr."""
+    sys.stdout.flush()
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
 
 
 def _cost(layer: LayerSurvey, choice: Candidate | None, unit: str) -> int:

@@ -13,7 +13,8 @@ RIDGE = 1e-4  # weight of |A|^2 + |B|^2 + |C|^2 beside the energy lost, for a te
 SWEEPS = 200
 GAIN = 1e-5  # of the objective; a sweep that gains less for every tensor is the last one
 TRIAL = 5  # sweeps after which the starts are compared
-FEW = 4  # sweeps where a fit to data will go on
+FEW, MANY = 4, 100  # sweeps where a fit to data goes on: as many as WORK multiplications allow between these
+WORK = 5e9
 EXACT = 1e-20  # a start that loses less of the energy is the answer
 
 
@@ -46,16 +47,17 @@ def canonical(tensor: Tensor, rank: int) -> Triple:
 
 
 def nearly_canonical(tensor: Tensor, rank: int) -> Triple:
-    """As `canonical`, from two starts and after few sweeps: a tenth of the work, some points less of the energy."""
+    """As `canonical`, from two starts and with bounded work: for large tensors a tenth of it, at some energy."""
     size = tensor.flatten(1).norm(dim=1)[:, None, None, None]
     unit = tensor / torch.where(size > 0, size, 1.0)
     starts = [_start(unit, axis, turned=True, rank=rank) for axis in (2, 1)]
-    starts = [alternate(unit, start, FEW)[0] for start in starts]
+    sweeps = int(max(FEW, min(MANY, WORK / (tensor.numel() * rank))))
+    starts = [alternate(unit, start, sweeps)[0] for start in starts]
     starts += [_start(unit, axis, turned=False, rank=rank) for axis in (2, 1)]
     best = _best(unit, starts)
     if bool((_lost(unit, best) <= EXACT).all()):
         return _scaled(best, size)
-    return _scaled(_best(unit, [best, alternate(unit, best, FEW)[0]]), size)
+    return _scaled(_best(unit, [best, alternate(unit, best, sweeps)[0]]), size)
 
 
 def _scaled(factors: Triple, size: Tensor) -> Triple:
