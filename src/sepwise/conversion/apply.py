@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from ..errors import PlanError
+from ..errors import PlanError, ShapeError
 from ..factor import FORMS, check_rank
 from ..nn import FactoredConv, layer_for
 from ..nn.dense import DenseConv, shape_of_dense
@@ -43,7 +43,7 @@ def convert(
     example      an input, needed only for models that cannot be followed symbolically when there are no batches
     iterations   of L-BFGS for each layer; 0 fits the last step of each chain only
     progress     called as progress(stage, done, total)
-    Raises ModelError, PlanError or ShapeError when model, plan and pictures do not fit each other.
+    Raises ModelError or PlanError when model, plan and pictures do not fit each other.
     """
     network = trace(model, batches[0] if batches else example)
     _check(network, plan)
@@ -148,4 +148,7 @@ def _check(network: Network, plan: Plan) -> None:
         reason = FORMS[choice.form].why_not(conv)
         if reason:
             raise PlanError(f"the plan gives {name} the form {choice.form}: {reason}")
-        check_rank(FORMS[choice.form], conv, choice.rank)
+        try:
+            check_rank(FORMS[choice.form], conv, choice.rank)
+        except ShapeError as error:
+            raise PlanError(f"the plan gives {name} a rank that does not exist: {error}") from None

@@ -7,6 +7,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, fx, nn
 
+from ..errors import ModelError
 from ..nn.dense import DenseConv
 from .graph import NORMS, Network, stored
 
@@ -23,11 +24,16 @@ def fold_norms(network: Network) -> list[str]:
         users = list(site.node.users)
         if len(users) != 1:
             continue
-        scale_shift, after = _norm_module(network, users[0]) or _norm_call(network, users[0]) or (None, None)
-        if scale_shift is None:
+        found = _norm_module(network, users[0]) or _norm_call(network, users[0])
+        if found is None:
             continue
+        scale_shift, after = found
         _scale(network.conv(site), *scale_shift)
-        if after is not None:
+        if not bool(network.conv(site).weight.isfinite().all()):
+            raise ModelError(
+                f"the batch normalization after {site.name} holds NaN or Inf; repair or reload the weights"
+            )
+        if users[0].op == "call_module":
             network.replace(str(users[0].target), after)
         else:
             users[0].replace_all_uses_with(site.node)
@@ -45,26 +51,46 @@ def _norm_module(network: Network, node: fx.Node) -> tuple[tuple[Tensor, Tensor]
     norm = network.graph.get_submodule(str(node.target))
     if not isinstance(norm, NORMS) or norm.training or norm.running_mean is None or norm.running_var is None:
         return None
-    drop, act = getattr(norm, "drop", None), getattr(norm, "act", None)
-    if type(norm) in NORMS:
-        after: nn.Module = nn.Identity()
-    elif isinstance(drop, nn.Module) and isinstance(act, nn.Module):
-        after = nn.Sequential(drop, act)  # timm: normalization with its activation in one module
-    else:
+    after = _what_stays(norm)
+    if after is None:
         return None
     return _scale_shift(norm.running_mean, norm.running_var, norm.weight, norm.bias, norm.eps), after
 
 
-def _norm_call(network: Network, node: fx.Node) -> tuple[tuple[Tensor, Tensor], None] | None:
-    """The same for an exported graph, where the normalization is a function of stored tensors."""
+def _what_stays(norm: nn.Module) -> nn.Module | None:
+    """What the module does after normalizing; None when that is unknown."""
+    if norm._forward_hooks or norm._forward_pre_hooks:
+        return None
+    if type(norm) in NORMS:
+        return nn.Identity()
+    drop, act = getattr(norm, "drop", None), getattr(norm, "act", None)
+    if isinstance(drop, nn.Module) and isinstance(act, nn.Module):
+        return nn.Sequential(drop, act)  # timm: normalization with its activation in one module
+    return None
+
+
+def _norm_call(network: Network, node: fx.Node) -> tuple[tuple[Tensor, Tensor], nn.Module] | None:
+    """The same for an exported graph, where the normalization is a function of stored tensors.
+
+    Where the graph is not the model itself, the model's own layer is replaced at once.
+    """
     if node.op != "call_function" or node.target is not torch.ops.aten.batch_norm.default:
         return None
     _, weight, bias, mean, var, training, _, eps, _ = cast(tuple[Any, ...], node.args)
     sources = (mean, var, weight, bias)
     if training or not all(n is None or (isinstance(n, fx.Node) and n.op == "get_attr") for n in sources):
         return None
+    after: nn.Module | None = nn.Identity()
+    if network.model is not network.graph:
+        name = str(mean.target).rpartition(".")[0]
+        norm = network.model.get_submodule(name)
+        after = _what_stays(norm) if isinstance(norm, NORMS) and len(mean.users) == 1 else None
+        if after is None:
+            return None
+        for alias in [n for n, m in network.model.named_modules(remove_duplicate=False) if m is norm]:
+            network.model.set_submodule(alias, after)
     m, v, w, b = (stored(network.graph, n.target) if isinstance(n, fx.Node) else None for n in sources)
-    return _scale_shift(m, v, w, b, float(eps)), None  # type: ignore[arg-type]
+    return _scale_shift(m, v, w, b, float(eps)), after  # type: ignore[arg-type]
 
 
 def _scale_shift(

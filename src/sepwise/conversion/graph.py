@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import operator
+import warnings
 from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
+from torch.utils import _pytree as pytree
 
 from ..errors import ModelError
 from ..nn import FactoredConv
@@ -61,30 +64,34 @@ class Network:
         return next((s for s in self.sites if s.name == name), None)
 
     def replace(self, name: str, module: nn.Module) -> None:
-        """Put `module` at `name`, in the model and in its graph."""
+        """Put `module` at `name`, in the model and in its graph, under every name that the old module bears there."""
+        old = self.graph.get_submodule(name)
         for root in (self.model, self.graph):
-            if _has_module(root, name):
-                root.set_submodule(name, module)
+            for alias in [n for n, m in root.named_modules(remove_duplicate=False) if m is old]:
+                root.set_submodule(alias, module)
 
 
 def trace(model: nn.Module, example: Tensor | None = None) -> Network:
     """Copy `model` and follow it symbolically; where that fails, through `torch.export` with `example`.
 
-    Convolutions inside the graph become `call_module` nodes, those of an exported program included.
+    Convolutions inside the graph become `call_module` nodes, those of an exported program included. Arguments after
+    the first keep their defaults. With an `example` the graph must answer it as the model does.
     Raises ModelError, with the reason, for a model that cannot be followed.
     """
     if any(isinstance(p, nn.parameter.UninitializedParameter) for p in model.parameters()):
         raise ModelError("the model has lazy layers without a shape yet; call it once on an example first")
-    copied = copy.deepcopy(model)
+    copied = _copy(model)
     if not _is_exported(copied):
         copied.eval()
     graph = copied if isinstance(copied, fx.GraphModule) else _follow(copied, example)
-    _lift_convolutions(graph)
     _out_of_place(graph)
+    refused = _lift_convolutions(graph, copied)
     graph.recompile()
-    sites, left_out = _find_sites(graph)
+    sites, left_out = _find_sites(graph, refused)
     if not sites and not left_out:
         raise ModelError(f"{type(model).__name__} has no convolution to convert")
+    if example is not None and graph is not copied:
+        _require_same_answer(copied, graph, example[:2])
     return Network(copied, graph, sites, left_out)
 
 
@@ -112,21 +119,58 @@ class _Tracer(fx.Tracer):
         return isinstance(m, (*CONVS, *NORMS)) or not any(isinstance(c, (*CONVS, *NORMS)) for c in m.modules())
 
 
+def _copy(model: nn.Module) -> nn.Module:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # torch's own remark on programs it exported
+            return copy.deepcopy(model)
+    except Exception as error:
+        raise ModelError(f"{type(model).__name__} cannot be copied: {sentence(error)}") from None
+
+
 def _follow(model: nn.Module, example: Tensor | None) -> fx.GraphModule:
     try:
-        return fx.GraphModule(model, _Tracer().trace(model))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # that an argument keeps its default, unchecked
+            return fx.GraphModule(model, _Tracer().trace(model, _defaults(model)))
     except Exception as symbolic:
-        first = _sentence(symbolic)
+        first = sentence(symbolic)
     if example is None:
         raise ModelError(f"{type(model).__name__} cannot be followed symbolically ({first}); give an example input")
+    two = example.expand(2, *example.shape[1:]).contiguous() if len(example) == 1 else example  # one would stay one
     try:
-        exported = torch.export.export(model, (example,), strict=False).module()
+        program = torch.export.export(model, (two,), dynamic_shapes=({0: torch.export.Dim.AUTO},), strict=False)
     except Exception as failure:
         raise ModelError(
-            f"{type(model).__name__} cannot be followed: symbolically, {first}; by torch.export, {_sentence(failure)}"
+            f"{type(model).__name__} cannot be followed: symbolically, {first}; by torch.export, {sentence(failure)}"
         ) from None
+    exported = program.module(check_guards=False)
     assert isinstance(exported, fx.GraphModule)
     return exported
+
+
+def _defaults(model: nn.Module) -> dict[str, Any]:
+    """The plain default values of all arguments but the first."""
+    arguments = list(inspect.signature(model.forward).parameters.values())[1:]
+    return {a.name: a.default for a in arguments if a.default is None or isinstance(a.default, int | float | str)}
+
+
+@torch.no_grad()
+def _require_same_answer(model: nn.Module, graph: fx.GraphModule, example: Tensor) -> None:
+    """Python that the tracer cannot see (aliases of what is written in place, tests of types) must not go unnoticed."""
+    try:
+        wanted, found = (pytree.tree_leaves(run(example.clone())) for run in (model, graph))
+    except (RuntimeError, TypeError, ValueError) as error:
+        raise ModelError(f"{type(model).__name__} cannot run on these pictures: {sentence(error)}") from error
+    for a, b in zip(wanted, found, strict=True):
+        if (
+            isinstance(a, Tensor)
+            and a.is_floating_point()
+            and not torch.allclose(a, b, 1e-3, 1e-3 * float(a.abs().nan_to_num(0, 0, 0).max()), equal_nan=True)
+        ):
+            raise ModelError(
+                f"{type(model).__name__} answers differently when followed as a graph; it cannot be converted"
+            )
 
 
 def _is_exported(model: nn.Module) -> bool:
@@ -135,67 +179,145 @@ def _is_exported(model: nn.Module) -> bool:
     )
 
 
-def _lift_convolutions(graph: fx.GraphModule) -> None:
-    """Turn every `aten.conv` call on stored parameters into a call of an `nn.Conv` that owns them."""
+def _lift_convolutions(graph: fx.GraphModule, model: nn.Module) -> dict[fx.Node, tuple[str, str]]:
+    """Turn every `aten.conv` call on the stored weight of a layer into a call of an `nn.Conv` that owns it.
+
+    Where the graph is not the model itself, that is the model's own layer, so that both change together.
+    returns    the calls that stay, of layers of the model that cannot be converted: (qualified name, why)
+    """
+    refused: dict[fx.Node, tuple[str, str]] = {}
     for node in list(graph.graph.nodes):
         if node.op != "call_function" or node.target not in _CONV_CALLS:
             continue
-        kind = _CONV_CALLS[node.target]
         names = ("input", "weight", "bias", "stride", "padding", "dilation", "groups")
         given = {**dict(zip(names, node.args, strict=False)), **node.kwargs}
-        weight, bias = given["weight"], given.get("bias")
-        owners = [n for n in (weight, bias) if n is not None]
-        if not all(isinstance(n, fx.Node) and n.op == "get_attr" and str(n.target).count(".") for n in owners):
+        name = _owner(given["weight"], given.get("bias"))
+        if name is None:
             continue
-        name = str(weight.target).rpartition(".")[0]
-        kernel = stored(graph, weight.target)
-        conv = kind(
-            kernel.shape[1] * given.get("groups", 1),
-            kernel.shape[0],
-            tuple(kernel.shape[2:]),
-            stride=_tuple(given.get("stride", 1)),
-            padding=given.get("padding", 0)
-            if isinstance(given.get("padding"), str)
-            else _tuple(given.get("padding", 0)),
-            dilation=_tuple(given.get("dilation", 1)),
-            groups=given.get("groups", 1),
-            bias=bias is not None,
-            device="meta",
-        )
-        conv.weight = stored(graph, weight.target)
-        if bias is not None:
-            conv.bias = stored(graph, bias.target)
-        graph.set_submodule(name, conv.eval())
+        if model is graph:
+            conv = _conv_of(graph, name, _CONV_CALLS[node.target], given)
+        else:
+            conv = model.get_submodule(name)
+            reason = why_not_convertible(conv) if isinstance(conv, CONVS) else "it is no convolution layer"
+            if reason:
+                refused[node] = (name, reason)
+                continue
+            if conv.padding_mode != "zeros":  # the layer pads its input itself
+                given["input"] = given["input"].args[0]
+        if conv is None:
+            continue
+        graph.set_submodule(name, conv)
         with graph.graph.inserting_before(node):
             call = graph.graph.call_module(name, (given["input"],))
         call.meta = dict(node.meta)
         node.replace_all_uses_with(call)
         graph.graph.erase_node(node)
     graph.graph.eliminate_dead_code()
+    return refused
+
+
+def _owner(weight: Any, bias: Any) -> str | None:
+    """The qualified name of the layer whose `weight` and `bias` these nodes read; None when they are anything else."""
+    for node, field in ((weight, "weight"), (bias, "bias")):
+        if node is not None and not (isinstance(node, fx.Node) and node.op == "get_attr"):
+            return None
+        if node is not None and str(node.target) != f"{str(weight.target).rpartition('.')[0]}.{field}":
+            return None
+    return str(weight.target).rpartition(".")[0] or None
+
+
+def _conv_of(graph: fx.GraphModule, name: str, kind: Any, given: dict[str, Any]) -> nn.Module | None:
+    """A convolution layer around the parameters stored at `name`; None when other things are stored there too."""
+    holder = graph.get_submodule(name)
+    weight, bias = getattr(holder, "weight", None), getattr(holder, "bias", None)
+    held = {*holder._parameters, *holder._buffers, *holder._modules}
+    if held - {"weight", "bias"} or not isinstance(weight, nn.Parameter):
+        return None
+    groups, padding = given.get("groups", 1), given.get("padding", 0)
+    conv = kind(
+        weight.shape[1] * groups,
+        weight.shape[0],
+        tuple(weight.shape[2:]),
+        stride=_tuple(given.get("stride", 1)),
+        padding=padding if isinstance(padding, str) else _tuple(padding),
+        dilation=_tuple(given.get("dilation", 1)),
+        groups=groups,
+        bias=given.get("bias") is not None,
+        device="meta",
+    )
+    conv.weight = weight
+    if given.get("bias") is not None:
+        conv.bias = bias
+    return conv.eval()
 
 
 def _out_of_place(graph: fx.GraphModule) -> None:
-    """Rewrite functions that write into their inputs, so that values can be kept and run through again."""
+    """Rewrite what writes into its input, so that values can be kept and run through again.
+
+    Who reads the input later reads what was written instead. Raises ModelError where only a part is written.
+    """
     plain = {operator.iadd: operator.add, operator.imul: operator.mul, operator.isub: operator.sub}
     for node in graph.graph.nodes:
+        writes = True
         if node.op == "call_function" and node.target in plain:
             node.target = plain[node.target]
         elif node.op == "call_function" and isinstance(node.target, torch._ops.OpOverload):
             name, overload = node.target._schema.name.partition("::")[2], node.target._overloadname
-            if name.endswith("_") and hasattr(torch.ops.aten, name[:-1]):
+            writes = name.endswith("_") and hasattr(torch.ops.aten, name[:-1])
+            if writes and _is_part(node.args[0]):
+                raise ModelError(f"the model writes into a part of a value ({node.name}), which cannot be followed")
+            if writes:
                 node.target = getattr(getattr(torch.ops.aten, name[:-1]), overload)
+        elif node.op == "call_function" and getattr(torch, _name(node), None) is node.target and _name(node)[-1] == "_":
+            node.target = getattr(torch, _name(node)[:-1])
+        elif node.op == "call_function" and getattr(node.target, "__module__", "") == "torch.nn.functional":
+            writes = _answers_anew(node)
         elif node.op == "call_method" and str(node.target).endswith("_") and hasattr(Tensor, str(node.target)[:-1]):
             node.target = str(node.target)[:-1]
-        if "inplace" in node.kwargs:
-            node.kwargs = {**node.kwargs, "inplace": False}
+        else:
+            writes = node.op == "call_module" and getattr(graph.get_submodule(str(node.target)), "inplace", False)
+        if writes and node.args and isinstance(node.args[0], fx.Node):
+            node.args[0].replace_all_uses_with(node, lambda user, at=node: user > at)
 
 
-def _find_sites(graph: fx.GraphModule) -> tuple[list[Site], dict[str, str]]:
+def _answers_anew(node: fx.Node) -> bool:
+    """Take `inplace=True` from a call of `torch.nn.functional`; whether it was there."""
+    arguments: Any = inspect.signature(node.target).parameters  # type: ignore[arg-type]
+    if "inplace" not in arguments:
+        return False
+    given = dict(zip(arguments, node.args, strict=False)) | node.kwargs
+    if given.get("inplace") is not True:
+        return False
+    first = next(iter(given))
+    node.args, node.kwargs = (given.pop(first),), {**given, "inplace": False}
+    return True
+
+
+def _name(node: fx.Node) -> str:
+    return getattr(node.target, "__name__", "?")
+
+
+def _is_part(node: Any) -> bool:
+    """Whether an operator of an exported graph shares its memory with a value that others read too."""
+    while isinstance(node, fx.Node) and isinstance(node.target, torch._ops.OpOverload):
+        returns = node.target._schema.returns
+        if not returns or returns[0].alias_info is None or returns[0].alias_info.is_write:
+            return False
+        node = node.args[0]
+        if len(node.users) > 1:
+            return True
+    return False
+
+
+def _find_sites(graph: fx.GraphModule, refused: dict[fx.Node, tuple[str, str]]) -> tuple[list[Site], dict[str, str]]:
+    read = {str(n.target).rpartition(".")[0] for n in graph.graph.nodes if n.op == "get_attr"}
     calls = Counter(n.target for n in graph.graph.nodes if n.op == "call_module")
     sites: list[Site] = []
     left_out: dict[str, str] = {}
     for node in graph.graph.nodes:
-        if node.op == "call_function" and (node.target in _CONV_CALLS or node.target in _FUNCTIONAL):
+        if node in refused:
+            left_out[refused[node][0]] = refused[node][1]
+        elif node.op == "call_function" and (node.target in _CONV_CALLS or node.target in _FUNCTIONAL):
             left_out[node.name] = "a functional convolution; only convolutions with a stored weight are converted"
         if node.op != "call_module":
             continue
@@ -208,6 +330,8 @@ def _find_sites(graph: fx.GraphModule) -> tuple[list[Site], dict[str, str]]:
         reason = why_not_convertible(module)
         if reason is None and calls[name] > 1:
             reason = f"it is called {calls[name]} times, each time on other inputs"
+        if reason is None and name in read:
+            reason = "its weight is read by something else too"
         if reason:
             left_out[name] = reason
         else:
@@ -216,14 +340,6 @@ def _find_sites(graph: fx.GraphModule) -> tuple[list[Site], dict[str, str]]:
 
 
 _FUNCTIONAL = {torch.nn.functional.conv1d, torch.nn.functional.conv2d, torch.nn.functional.conv3d}
-
-
-def _has_module(root: nn.Module, name: str) -> bool:
-    try:
-        root.get_submodule(name)
-    except AttributeError:
-        return False
-    return True
 
 
 def stored(root: nn.Module, target: Any) -> Any:
@@ -235,6 +351,7 @@ def _tuple(value: Any) -> Any:
     return tuple(value) if isinstance(value, list | tuple) else value
 
 
-def _sentence(error: BaseException) -> str:
+def sentence(error: BaseException) -> str:
+    """The first line of an error."""
     text = str(error).strip().splitlines()
     return text[0] if text else type(error).__name__

@@ -6,7 +6,7 @@ import json
 import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from ..errors import PlanError
 from ..factor import FORMS, Rank
@@ -82,16 +82,19 @@ class Plan:
         try:
             layers = {name: _choice(name, **values) for name, values in data.pop("layers").items()}
             rest: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items()}
-            return cls(layers=layers, **rest)
+            plan = cls(layers=layers, **rest)
         except (TypeError, KeyError, AttributeError) as error:
             raise PlanError(f"{path} is a damaged plan: {error}") from None
+        if plan.batch_norm not in get_args(BatchNorm):
+            raise PlanError(f'{path} gives batch_norm {plan.batch_norm!r}: expected "fold" or "keep"')
+        return plan
 
     def __str__(self) -> str:
         rows = [("layer", "form", "rank", "MACs before", "MACs after", "x", "energy kept", "why")]
         for name, c in self.layers.items():
             kept = "" if c.energy_kept is None else f"{c.energy_kept:.3f}"
             rank = "" if c.rank is None else str(c.rank)
-            ratio = f"{c.macs_before / c.macs_after:.1f}"
+            ratio = f"{c.macs_before / c.macs_after:.1f}" if c.macs_after else ""
             rows.append((name, c.form, rank, f"{c.macs_before:,}", f"{c.macs_after:,}", ratio, kept, c.why))
         widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]) - 1)]
         left = {0, 1}

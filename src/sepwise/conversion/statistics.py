@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..errors import ModelError
 from ..geometry import ConvShape
 from ..ops.conv import pad
 
@@ -54,6 +55,9 @@ class MomentSum:
         self.output += y.sum(-1, dtype=torch.float64)
 
     def moments(self) -> Moments:
+        """Raises ModelError when something that was added is not finite."""
+        if not all(bool(s.isfinite().all()) for s in (self.gram, self.cross, self.output)):
+            raise ModelError("the network gives NaN or Inf on these pictures; look at the pictures and the weights")
         n = max(self.count, 1)
         patch, output = self.patch / n, self.output / n
         gram = self.gram / n - patch.unsqueeze(2) * patch.unsqueeze(1)
@@ -74,7 +78,8 @@ class MomentSum:
             index = offsets.unsqueeze(1) + corners[chosen].unsqueeze(0)  # (K, samples)
             patches.append(picture[:, index].flatten(0, 1))
             wanted.append(answer[:, chosen])
-        return torch.cat(patches, dim=1), torch.cat(wanted, dim=1)
+        kind = torch.promote_types(inputs.dtype, torch.float32)  # sums of half-precision products would be rounded away
+        return torch.cat(patches, dim=1).to(kind), torch.cat(wanted, dim=1).to(kind)
 
 
 def _grid(axes: list[Tensor], strides: list[int]) -> Tensor:

@@ -16,7 +16,7 @@ from .fold import fold_norms
 from .graph import Network, trace
 from .plan import BatchNorm
 from .statistics import MomentSum
-from .walk import Values, Visit, outputs_of, rest_of, walk
+from .walk import Visit, outputs_of, rest_of, walk
 
 Progress = Callable[[str, int, int], None]
 
@@ -86,7 +86,7 @@ def survey(
     network = trace(model, batches[0])
     if batch_norm == "fold":
         fold_norms(network)
-    probes = _probe_count(batches[0])
+    batches = _probes_first(batches)
     per_picture = max(1, POSITIONS // sum(len(b) for b in batches))
     layers: list[LayerSurvey] = []
     references: list[list[Tensor]] = []
@@ -95,9 +95,8 @@ def survey(
         if progress:
             progress("survey", len(layers), len(network.sites))
         if not references:
-            first = _heads(at.values, len(batches[0]), probes)
-            references.append(outputs_of(rest_of(network, at.site.node, at.outputs[0][:probes], first)))
-        layers.append(_survey_layer(network, at, forms, per_picture, probes, references[0]))
+            references.append(outputs_of(rest_of(network, at.site.node, at.outputs[0], at.values)))
+        layers.append(_survey_layer(network, at, forms, per_picture, references[0]))
 
     walk(network, batches, visit)
     if progress:
@@ -107,7 +106,7 @@ def survey(
 
 
 def _survey_layer(
-    network: Network, at: Visit, forms: Sequence[str], per_picture: int, probes: int, reference: list[Tensor]
+    network: Network, at: Visit, forms: Sequence[str], per_picture: int, reference: list[Tensor]
 ) -> LayerSurvey:
     module = network.conv(at.site)
     conv = shape_of_dense(module)
@@ -120,16 +119,14 @@ def _survey_layer(
     for pair, answer in zip(at.inputs, at.outputs, strict=True):
         moments.add(pair.dense, answer)
     fits = LayerFit(conv, module.weight, moments.moments())
-    seen = at.inputs[0].dense
-    values = _heads(at.values, len(seen), probes)
     assert conv.geometry.output_size(in_size) == size
     candidates = []
     for form, rank, macs in options:
         fitted = fits.fit(form, rank)
         steps = FORMS[form].steps(conv, rank)
         dense = compose(fitted.weights, [s.groups for s in steps])
-        answer = _like(module, dense, fitted.bias)(seen[:probes])
-        changed = outputs_of(rest_of(network, at.site.node, answer, values))
+        answer = _like(module, dense, fitted.bias)(at.inputs[0].dense)
+        changed = outputs_of(rest_of(network, at.site.node, answer, at.values))
         candidates.append(
             Candidate(
                 form,
@@ -186,13 +183,11 @@ def _like(module: DenseConv, weight: Tensor, bias: Tensor) -> Callable[[Tensor],
     return run
 
 
-def _probe_count(batch: Tensor) -> int:
-    return min(len(batch), 64, max(2, PROBE_PIXELS // batch.shape[2:].numel()))
-
-
-def _heads(values: Values, batch: int, probes: int) -> Values:
-    """The probe pictures of values that hold the whole first batch."""
-    return {n: v[:probes] if isinstance(v, Tensor) and v.dim() and len(v) == batch else v for n, v in values.items()}
+def _probes_first(batches: Sequence[Tensor]) -> list[Tensor]:
+    """The same pictures, the first batch cut so that it holds the probes and nothing else."""
+    first = batches[0]
+    probes = min(len(first), 64, max(2, PROBE_PIXELS // first.shape[2:].numel()))
+    return [part for part in (first[:probes], first[probes:], *batches[1:]) if len(part)]
 
 
 def _relative_change(changed: Sequence[Tensor], reference: Sequence[Tensor]) -> float:

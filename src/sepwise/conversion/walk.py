@@ -13,7 +13,7 @@ from torch.fx.node import map_arg
 from torch.utils import _pytree as pytree
 
 from ..errors import ModelError
-from .graph import Network, Site, stored
+from .graph import Network, Site, sentence, stored
 
 Values = dict[fx.Node, Any]
 
@@ -62,7 +62,7 @@ def _walk(network: Network, batches: Sequence[Tensor], visit: Callable[[Visit], 
     inputs = iter([batches])
     for node in network.graph.graph.nodes:
         if node.op == "placeholder":
-            values[node] = [Pair(b, b) for b in _next(inputs, node)]
+            values[node] = _inputs(node, inputs, len(batches))
         elif node.op == "output":
             return [_both(network, node, values, b, lambda args, _: args[0]) for b in range(len(batches))]
         elif node in sites:
@@ -92,7 +92,8 @@ def _walk(network: Network, batches: Sequence[Tensor], visit: Callable[[Visit], 
 @torch.no_grad()
 def rest_of(network: Network, node: fx.Node, value: Any, values: Values) -> Any:
     """The network's output when `node` takes `value`; `values` as in the Visit at that node."""
-    known = {**values, node: value}
+    given = {**values, node: value}
+    known = dict(given)
     started = False
     for later in network.graph.graph.nodes:
         if later is node:
@@ -103,6 +104,8 @@ def rest_of(network: Network, node: fx.Node, value: Any, values: Values) -> Any:
         args, kwargs = map_arg((later.args, later.kwargs), lambda n: known[n])
         if later.op == "output":
             return args[0]
+        if later.op == "call_module" and any(n in given for n in later.all_input_nodes):
+            args, kwargs = pytree.tree_map_only(Tensor, Tensor.clone, (args, kwargs))  # a module may write into them
         known[later] = call(network.graph, later, args, kwargs)
     raise ModelError("the graph of the model has no output")
 
@@ -150,19 +153,19 @@ def _run(compute: Any, *args: Any, node: fx.Node | None = None) -> Any:
     try:
         return compute(*args)
     except (RuntimeError, TypeError, ValueError) as error:
-        first = str(error).strip().splitlines()[0]
         raise ModelError(
-            f"the model cannot run on these pictures: {first} (at {node.name if node else 'a layer'})"
+            f"the model cannot run on these pictures: {sentence(error)} (at {node.name if node else 'a layer'})"
         ) from error
 
 
-def _next(inputs: Any, node: fx.Node) -> Any:
-    try:
-        return next(inputs)
-    except StopIteration:
-        raise ModelError(
-            f"the model takes more than one input ({node.target}); conversion feeds it pictures only"
-        ) from None
+def _inputs(node: fx.Node, unread: Iterator[Sequence[Tensor]], batches: int) -> list[Pair]:
+    """The pictures for the first argument of the model; the default for all others."""
+    pictures = next(unread, None)
+    if pictures is not None:
+        return [Pair(b, b) for b in pictures]
+    if not node.args:
+        raise ModelError(f"the model takes more than one input ({node.target}); conversion feeds it pictures only")
+    return [Pair(node.args[0], node.args[0])] * batches
 
 
 def _last_uses(graph: fx.GraphModule) -> dict[fx.Node, list[fx.Node]]:
