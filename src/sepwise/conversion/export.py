@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import os
+from contextlib import redirect_stderr
+from io import StringIO
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +23,8 @@ def export(model: nn.Module, example: Tensor) -> ExportedProgram:
     laid = copy.deepcopy(model)
     two = example.expand(2, *example.shape[1:]) if len(example) == 1 else example  # a batch of one would be fixed
     try:
-        program = torch.export.export(laid, (two.contiguous(),), dynamic_shapes=({0: Dim.DYNAMIC},), strict=False)
+        with redirect_stderr(StringIO()):  # where torch prints the whole graph when it fails
+            program = torch.export.export(laid, (two.contiguous(),), dynamic_shapes=({0: Dim.DYNAMIC},), strict=False)
     except Exception as error:
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ModelError(f"torch.export cannot export {type(model).__name__}: {first}") from None

@@ -60,12 +60,12 @@ class LayerFit:
         problem = self._problem(filters_first)
         start = self._start(form, rank, problem)
         weights = problem.solve(steps, [w.to(self.dtype) for w in start], iterations)
+        error = 1 + problem.loss(compose(weights, [s.groups for s in steps])) / self.variance if self.variance else 0.0
         weights[0] = problem.unwhiten(weights[0].double())
         weights = [w.double() for w in weights]
         full = compose(weights, [s.groups for s in steps]).reshape_as(self.dense)
         bias = self.moments.output - (full @ self.moments.patch.unsqueeze(-1)).squeeze(-1)
-        lost = self.variance + float((full @ self.gram * full).sum() - 2 * (full * self.cross).sum())
-        return Fitted(tuple(weights), bias.flatten(), lost / self.variance if self.variance > 0 else 0.0)
+        return Fitted(tuple(weights), bias.flatten(), error)
 
     def _problem(self, by_position: bool) -> _Problem:
         if by_position not in self._problems:
@@ -126,6 +126,11 @@ class _Problem:
             flat = torch.linalg.solve_triangular(self.root, flat, upper=False)
             cube = flat.unflatten(2, (rows.shape[1], -1)).permute(0, 2, 1, 3)
         return cube.reshape(g, rows.shape[1], -1)
+
+    def loss(self, dense: Tensor) -> float:
+        """tr(W G W^T) - 2 tr(W B^T) for a dense weight in these coordinates."""
+        full = dense.reshape_as(self.cross)
+        return float(((full @ self.gram - 2 * self.cross) * full).sum(dtype=torch.float64))
 
     def unwhiten(self, first: Tensor) -> Tensor:
         """The first step in the original coordinates: first · root^-1 over its channels or positions."""

@@ -7,7 +7,9 @@ import inspect
 import operator
 import warnings
 from collections import Counter
+from contextlib import redirect_stderr
 from dataclasses import dataclass
+from io import StringIO
 from typing import Any
 
 import torch
@@ -139,7 +141,8 @@ def _follow(model: nn.Module, example: Tensor | None) -> fx.GraphModule:
         raise ModelError(f"{type(model).__name__} cannot be followed symbolically ({first}); give an example input")
     two = example.expand(2, *example.shape[1:]).contiguous() if len(example) == 1 else example  # one would stay one
     try:
-        program = torch.export.export(model, (two,), dynamic_shapes=({0: torch.export.Dim.AUTO},), strict=False)
+        with redirect_stderr(StringIO()):  # where torch prints the whole graph when it fails
+            program = torch.export.export(model, (two,), dynamic_shapes=({0: torch.export.Dim.AUTO},), strict=False)
     except Exception as failure:
         raise ModelError(
             f"{type(model).__name__} cannot be followed: symbolically, {first}; by torch.export, {sentence(failure)}"

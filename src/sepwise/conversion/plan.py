@@ -116,4 +116,8 @@ class Plan:
 def _choice(name: str, form: str, rank: Any = None, **rest: Any) -> Choice:
     if form != "dense" and form not in FORMS:
         raise PlanError(f"the plan gives {name} the form {form!r}; the forms are dense, {', '.join(FORMS)}")
-    return Choice(form=form, rank=tuple(rank) if isinstance(rank, list) else rank, **rest)
+    choice = Choice(form=form, rank=tuple(rank) if isinstance(rank, list) else rank, **rest)
+    for what in ("macs_before", "macs_after", "parameters_before", "parameters_after"):
+        if type(getattr(choice, what)) is not int:
+            raise TypeError(f"{name}: {what} must be an integer, not {getattr(choice, what)!r}")
+    return choice

@@ -24,7 +24,7 @@ def check_budget(budget: Mapping[str, float]) -> dict[str, float]:
     for unit, fraction in budget.items():
         if unit not in UNITS:
             raise BudgetError(f"budget {unit!r}: expected one of {', '.join(UNITS)}")
-        if not isinstance(fraction, int | float) or not 0 < fraction <= 1:
+        if isinstance(fraction, bool) or not isinstance(fraction, int | float) or not 0 < fraction <= 1:
             raise BudgetError(
                 f"budget {unit}={fraction!r}: expected a fraction of the dense network, above 0 and at most 1"
             )
@@ -83,12 +83,25 @@ def _solve(survey: Survey, options: list[Option], budget: dict[str, float], tota
                 f"of which {fixed / total:.3f} is in layers that are not converted"
             )
         constraints.append(optimize.LinearConstraint(costs[None] / total, -np.inf, fraction - fixed / total))
-    scale = effect.max() or 1.0
-    with _remarks_to_stderr():
+    # The solver stops within 1e-6 of the best objective. Solved again in units of the best sum so far, and without
+    # the options that alone exceed it, small effects are told apart too.
+    unit_effect, result = effect.max() or 1.0, None
+    for _ in range(3):
+        usable = effect <= unit_effect * (1 + 1e-9)
         result = optimize.milp(
-            effect / scale, constraints=constraints, integrality=np.ones(len(options)), bounds=optimize.Bounds(0, 1)
+            np.where(usable, effect, 0.0) / unit_effect,
+            constraints=constraints,
+            integrality=np.ones(len(options)),
+            bounds=optimize.Bounds(0, usable.astype(float)),
+            options={"mip_rel_gap": 0.0},
         )
-    if result.x is None:
+        if result.x is None:
+            break
+        harm = float(effect @ result.x.round())
+        if not 0 < harm < unit_effect:
+            break
+        unit_effect = harm
+    if result is None or result.x is None:
         reach = ", ".join(f"{unit}={least:.3f}" for unit, least in limits.items())
         raise BudgetError(f"the budgets cannot all be met at once; each alone can go down to {reach}")
     return [option for option, taken in zip(options, result.x, strict=True) if taken > 0.5]
