@@ -1,0 +1,169 @@
+"""The solver against brute force, and budgets that are wrong or cannot be met."""
+
+from itertools import product
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sepwise.conversion.fit import Fitted
+from sepwise.conversion.planner import check_budget, plan_from
+from sepwise.conversion.survey import Candidate, LayerSurvey, Survey
+from sepwise.errors import BudgetError
+from sepwise.geometry import ConvShape, Geometry
+
+NOTHING = Fitted((), torch.zeros(1), 0.0)
+CONV = ConvShape(8, 8, Geometry.of((3, 3)))  # 576 weights
+OTHERS = (700, 90)  # MACs and parameters of layers that no survey saw
+
+
+def surveyed(layers: list[tuple[int, list[tuple[int, int, float]]]]) -> Survey:
+    """layers: dense MACs, and for each candidate (MACs, parameters, effect)."""
+    found = tuple(
+        LayerSurvey(
+            f"layer{i}",
+            CONV,
+            macs,
+            tuple(Candidate("cp", r + 1, m, p, 0.5, e, NOTHING) for r, (m, p, e) in enumerate(options)),
+        )
+        for i, (macs, options) in enumerate(layers)
+    )
+    return Survey(found, {}, "fold", None, (8, 8))  # type: ignore[arg-type]
+
+
+def totals(survey: Survey) -> tuple[int, int]:
+    return (
+        OTHERS[0] + sum(layer.macs for layer in survey.layers),
+        OTHERS[1] + sum(layer.conv.parameters for layer in survey.layers),
+    )
+
+
+def brute_force(survey: Survey, budget: dict[str, float]) -> float | None:
+    """The least summed effect of all combinations that meet the budget; None when none does."""
+    total, best = totals(survey), None
+    for picks in product(*((None, *layer.candidates) for layer in survey.layers)):
+        macs, parameters, effect = *OTHERS, 0.0
+        for layer, pick in zip(survey.layers, picks, strict=True):
+            macs += pick.macs if pick else layer.macs
+            parameters += pick.parameters if pick else layer.conv.parameters
+            effect += pick.effect if pick else 0.0
+        met = macs <= budget.get("macs", 1) * total[0] and parameters <= budget.get("parameters", 1) * total[1]
+        if met and (best is None or effect < best):
+            best = effect
+    return best
+
+
+def summed_effect(plan) -> float:
+    return sum(choice.effect for choice in plan.layers.values())
+
+
+candidates = st.tuples(st.integers(20, 900), st.integers(5, 500), st.floats(1e-5, 2.0))
+layers = st.lists(st.tuples(st.integers(300, 1500), st.lists(candidates, max_size=4)), min_size=1, max_size=5)
+
+
+@settings(max_examples=60, deadline=None)
+@given(layers, st.sampled_from([0.95, 0.8, 0.6, 0.45]), st.sampled_from([None, 0.9, 0.5]))
+def test_the_plan_is_as_good_as_brute_force(found, macs, parameters):
+    survey = surveyed(found)
+    budget = {"macs": macs} | ({"parameters": parameters} if parameters else {})
+    best = brute_force(survey, budget)
+    if best is None:
+        with pytest.raises(BudgetError, match="cannot"):
+            plan_from(survey, budget, totals(survey))
+        return
+    plan = plan_from(survey, budget, totals(survey))
+    assert summed_effect(plan) == pytest.approx(best, rel=1e-9, abs=1e-9)
+    for unit, fraction in budget.items():
+        dense, planned = getattr(plan, unit)
+        assert planned <= fraction * dense
+        assert planned == dense - sum(
+            getattr(c, f"{unit}_before") - getattr(c, f"{unit}_after") for c in plan.layers.values()
+        )
+    assert plan.budget == budget
+
+
+def test_effects_of_very_different_size_are_told_apart():
+    # a hopeless candidate of effect 1e3 must not blur the choice between those of 1e-5
+    survey = surveyed([(1000, [(500, 100, 2e-5), (400, 100, 1e3)]), (1000, [(500, 100, 1e-5), (400, 100, 1e3)])])
+    plan = plan_from(survey, {"macs": 0.85}, totals(survey))
+    assert plan.layers["layer0"].form == "dense"
+    assert plan.layers["layer1"].rank == 1
+
+
+SURVEY = surveyed(
+    [
+        (1000, [(700, 300, 0.01), (400, 200, 0.05), (100, 60, 0.5)]),
+        (1400, [(900, 400, 0.02), (500, 200, 0.1), (200, 40, 0.9)]),
+        (300, []),
+    ]
+)
+
+
+def test_without_pressure_everything_stays_dense():
+    plan = plan_from(SURVEY, {"macs": 1.0}, totals(SURVEY))
+    assert plan.converted == {}
+    assert plan.macs == (3400, 3400)
+    assert plan.layers["layer0"].why == "converting it harms the output more than it saves"
+    assert "no form saves multiplications with 8 input channels" in plan.layers["layer2"].why
+    assert (plan.layers["layer0"].effect, plan.layers["layer0"].energy_kept) == (0.0, 1.0)
+
+
+def test_a_tighter_budget_never_harms_less():
+    harms = []
+    for percent in range(100, 40, -3):
+        plan = plan_from(SURVEY, {"macs": percent / 100}, totals(SURVEY))
+        assert plan.macs[1] <= percent / 100 * plan.macs[0]
+        harms.append(summed_effect(plan))
+    assert harms == sorted(harms)
+    assert harms[0] == 0 < harms[-1]
+
+
+def test_a_budget_that_cannot_be_met_names_the_best_that_can():
+    # least: 700 elsewhere + 100 + 200 + 300 of 3400
+    with pytest.raises(BudgetError, match=r"macs=0\.3 cannot be met: these forms reach 0\.382 at best, .* 0\.206 is in"):
+        plan_from(SURVEY, {"macs": 0.3}, totals(SURVEY))
+    assert plan_from(SURVEY, {"macs": 0.383}, totals(SURVEY)).macs[1] == 1300
+    with pytest.raises(BudgetError, match=r"parameters=0\.1 cannot be met"):
+        plan_from(SURVEY, {"macs": 0.9, "parameters": 0.1}, totals(SURVEY))
+
+
+def test_two_budgets_that_exclude_each_other():
+    # one candidate saves MACs and the other parameters, as blueprint and depthwise do at a stride
+    survey = surveyed([(1000, [(100, 570, 0.1), (990, 10, 0.1)])])
+    plan = plan_from(survey, {"macs": 0.6, "parameters": 1.0}, totals(survey))
+    assert plan.layers["layer0"].rank == 1
+    with pytest.raises(BudgetError, match=r"cannot all be met at once; each alone .* macs=0\.471, parameters=0\.150"):
+        plan_from(survey, {"macs": 0.6, "parameters": 0.3}, totals(survey))
+
+
+def test_nothing_to_convert():
+    nothing = Survey((), {"conv": "it is called 2 times"}, "fold", None, (8, 8))  # type: ignore[arg-type]
+    plan = plan_from(nothing, {"macs": 1.0}, OTHERS)
+    assert plan.layers["conv"].why == "it is called 2 times"
+    assert plan.macs == (700, 700)
+    with pytest.raises(BudgetError, match=r"macs=0\.5 cannot be met: no layer can be converted"):
+        plan_from(nothing, {"macs": 0.5}, OTHERS)
+
+
+@pytest.mark.parametrize(
+    ("budget", "message"),
+    [
+        ({}, "the budget is empty"),
+        ({"flops": 0.5}, "budget 'flops': expected one of macs, parameters"),
+        ({"macs": 0}, "macs=0: expected a fraction"),
+        ({"macs": -0.5}, "above 0 and at most 1"),
+        ({"macs": 1.5}, r"macs=1\.5: expected a fraction"),
+        ({"macs": 25}, "macs=25"),
+        ({"macs": "0.5"}, r"macs='0\.5'"),
+        ({"macs": float("nan")}, "macs=nan"),
+        ({"macs": True}, "macs=True"),
+    ],
+)
+def test_budgets_that_are_none(budget, message):
+    with pytest.raises(BudgetError, match=message):
+        check_budget(budget)
+
+
+def test_a_budget_is_read_as_fractions():
+    assert check_budget({"macs": 1, "parameters": 0.25}) == {"macs": 1.0, "parameters": 0.25}
