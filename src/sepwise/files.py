@@ -1,6 +1,7 @@
 """Files appear whole or not at all: written aside, then renamed. Knows paths; knows nothing of what is in them."""
 
 import os
+import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -14,16 +15,16 @@ from .errors import OutputError
 def whole_file(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Give a path to write to; rename it to `path` when the block ends, remove it when the block raises.
 
-    Raises OutputError when the folder cannot be written.
+    Raises OutputError when `path` is a folder or its folder cannot be written.
     """
-    target = Path(path)
+    target = Path(path).resolve()
+    if target.is_dir():
+        raise OutputError(f"{path} is a folder; name a file to write")
     _require_writable(target.parent)
-    handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=target.suffix, dir=target.parent)
-    os.close(handle)
-    aside = Path(name)
+    aside = target.with_name(f".{target.stem}.{secrets.token_hex(4)}{target.suffix}")
     try:
+        aside.touch(exist_ok=False)
         yield aside
-        os.chmod(aside, 0o666 & ~_umask())
         os.replace(aside, target)
     finally:
         aside.unlink(missing_ok=True)
@@ -36,14 +37,14 @@ def whole_folder(path: str | os.PathLike[str], overwrite: bool = False) -> Itera
     overwrite    True: what stood at `path` is replaced, at the very end; False: a filled `path` is refused first
     Raises OutputError when `path` is taken or its parent cannot be written.
     """
-    target = Path(path)
-    check_folder(target, overwrite)
+    check_folder(path, overwrite)
+    target = Path(path).resolve()
     target.parent.mkdir(parents=True, exist_ok=True)
-    aside = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    aside = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
     old = aside.with_name(aside.name + ".old")
     try:
+        aside.mkdir()
         yield aside
-        os.chmod(aside, 0o777 & ~_umask())
         if target.exists():
             os.replace(target, old)
         os.replace(aside, target)
@@ -52,25 +53,26 @@ def whole_folder(path: str | os.PathLike[str], overwrite: bool = False) -> Itera
             os.replace(old, target)
         raise
     finally:
-        shutil.rmtree(aside, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
+        _remove(aside)
+        _remove(old)
 
 
 def check_folder(path: str | os.PathLike[str], overwrite: bool = False) -> None:
     """Refuse, before any work is done, a folder that `whole_folder` could not deliver."""
-    target = Path(path)
-    if target.exists() and not target.is_dir():
-        raise OutputError(f"{target} is a file; the results need a folder of their own")
-    if target.is_dir() and any(target.iterdir()) and not overwrite:
-        raise OutputError(f"{target} is not empty; name another folder, or pass --overwrite to replace it")
-    standing = next(p for p in [target.absolute().parent, *target.absolute().parents] if p.exists())
-    _require_writable(standing)
-    if target.is_dir():
+    target = Path(path).resolve()
+    if os.path.exists(target) and not os.path.isdir(target):
+        raise OutputError(f"{path} is a file; the results need a folder of their own")
+    _require_writable(next(p for p in target.parents if os.path.exists(p)))
+    if os.path.isdir(target):
         _require_writable(target)
+        if any(target.iterdir()) and not overwrite:
+            raise OutputError(f"{path} is not empty; name another folder, or pass --overwrite to replace it")
 
 
 def _require_writable(folder: Path) -> None:
-    if not folder.is_dir():
+    if os.path.exists(folder) and not os.path.isdir(folder):
+        raise OutputError(f"{folder} is a file; nothing can be written below it")
+    if not os.path.isdir(folder):
         raise OutputError(f"the folder {folder} does not exist; make it first")
     try:
         with tempfile.TemporaryFile(dir=folder):
@@ -79,7 +81,10 @@ def _require_writable(folder: Path) -> None:
         raise OutputError(f"the folder {folder} cannot be written: {error.strerror}") from None
 
 
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+def _remove(folder: Path) -> None:
+    """Remove a folder and what is in it, all of it even when Ctrl-C comes meanwhile."""
+    try:
+        shutil.rmtree(folder, ignore_errors=True)
+    except KeyboardInterrupt:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise

@@ -79,7 +79,7 @@ def test_an_interrupted_page_is_not_left_half_written(inspect, tmp_path, monkeyp
 
     monkeypatch.setattr("sepwise.report.build", interrupted)
     code, _, err = inspect("zoo:resnet20", "--out", str(tmp_path / "net.html"))
-    assert (code, err) == (130, "interrupted; nothing was written\n")
+    assert (code, err) == (130, "interrupted; nothing half-written is left\n")
     assert not list(tmp_path.iterdir())
 
 

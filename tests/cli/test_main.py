@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
 
@@ -20,7 +19,6 @@ def run_as_command(monkeypatch, capsys):
 
     def call(function, *arguments):
         module: Any = ModuleType("sepwise.cli.fake")
-        module.__spec__ = ModuleSpec("sepwise.cli.fake", None)
         module.HELP, module.run = "does what the test says", function
         module.add_arguments = lambda parser: parser.add_argument("--rank", type=int)
         monkeypatch.setitem(sys.modules, "sepwise.cli.fake", module)
@@ -72,13 +70,13 @@ def test_unexpected_error_is_one_line_and_debug_shows_it(run_as_command):
 
 
 def test_interrupted(run_as_command):
-    assert run_as_command(raising(KeyboardInterrupt())) == (130, "", "interrupted; nothing was written\n")
+    assert run_as_command(raising(KeyboardInterrupt())) == (130, "", "interrupted; nothing half-written is left\n")
 
 
 def test_interrupted_inside_an_import(monkeypatch, capsys):
     monkeypatch.setattr(cli, "import_module", raising(KeyboardInterrupt()))
     assert cli.main(["doctor"]) == 130
-    assert capsys.readouterr().err == "interrupted; nothing was written\n"
+    assert capsys.readouterr().err == "interrupted; nothing half-written is left\n"
 
 
 @pytest.mark.parametrize("arguments", [["--rank", "two"], ["--colour"]])

@@ -13,7 +13,6 @@ import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
-from importlib.util import find_spec
 from typing import Any
 
 from .. import __doc__ as purpose
@@ -37,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         args = _parser(argv).parse_args(argv)
         return _run(args)
     except KeyboardInterrupt:
-        print("interrupted; nothing was written", file=sys.stderr)
+        print("interrupted; nothing half-written is left", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the exit must not try to flush again
@@ -77,8 +76,6 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"sepwise {__version__}")
     choices = parser.add_subparsers(required=True, metavar="COMMAND")
     for name in [c for c in COMMANDS if c in argv[:1]] or COMMANDS:
-        if find_spec(f"{__name__}.{name}") is None:
-            continue
         command = import_module(f".{name}", __name__)
         sub = choices.add_parser(name, help=command.HELP, description=command.HELP)
         command.add_arguments(sub)

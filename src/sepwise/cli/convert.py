@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import BudgetError, PictureError, PlanError, ShapeError
+from ..errors import BudgetError, OutputError, PictureError, PlanError, ShapeError
 from .outcome import Outcome
 
 if TYPE_CHECKING:
@@ -65,9 +66,11 @@ def run(args: argparse.Namespace) -> Outcome:
 
     out = Path(args.out)
     check_folder(out, args.overwrite)
+    _check_inputs_outside(args, out)
     plan = Plan.load(args.plan) if args.plan else None
     if plan is None:
         check_budget(budget)
+    _check_counts(args)
     forms = tuple(FORMS) if args.forms is None else tuple(args.forms.split(","))
     unknown = [f for f in forms if f not in FORMS]
     if unknown:
@@ -93,7 +96,9 @@ def run(args: argparse.Namespace) -> Outcome:
     )
     if skipped:
         done.data["skipped"] = skipped
-        left_out = f"{len(skipped)} pictures could not be read and were left out, the first: {skipped[0]}"
+        one = len(skipped) == 1
+        left_out = "1 picture was left out: " if one else f"{len(skipped)} pictures were left out, the first: "
+        left_out += skipped[0]
         return Outcome(done.data, f"{done.text}\n{left_out}")
     return done
 
@@ -108,6 +113,20 @@ def read_budget(texts: list[str]) -> dict[str, float]:
         except ValueError:
             raise BudgetError(f"--budget {part!r}: expected UNIT=FRACTION, such as macs=0.25") from None
     return budget
+
+
+def _check_inputs_outside(args: argparse.Namespace, out: Path) -> None:
+    """Refuse to replace a folder that holds what the run reads."""
+    for given in (args.model if args.model.endswith(".pt2") else None, args.weights, args.images):
+        if given and Path(given).resolve().is_relative_to(out.resolve()):
+            raise OutputError(f"{given} lies in the folder {out}, which would be replaced; name another --out")
+
+
+def _check_counts(args: argparse.Namespace) -> None:
+    for name, least in (("limit", 1), ("held_out", 1), ("iterations", 0)):
+        count = getattr(args, name)
+        if count is not None and count < least:
+            raise ShapeError(f"--{name.replace('_', '-')} {count}: expected an integer, at least {least}")
 
 
 def prepared_as_asked(loaded: LoadedModel, args: argparse.Namespace) -> LoadedModel:
@@ -130,8 +149,8 @@ def _numbers(name: str, text: str, count: int) -> tuple[float, ...]:
         values = tuple(float(t) for t in text.split(","))
     except ValueError:
         values = ()
-    if len(values) != count or (name == "std" and min(values) <= 0):
-        raise ShapeError(f"--{name} {text!r}: expected {count} numbers" + (" above 0" if name == "std" else ""))
+    if len(values) != count or not all(map(isfinite, values)) or (name == "std" and min(values) <= 0):
+        raise ShapeError(f"--{name} {text!r}: expected {count} finite numbers" + (" above 0" if name == "std" else ""))
     return values
 
 

@@ -26,7 +26,7 @@ from ..conversion import (
     totals_of,
 )
 from ..conversion.plan import BatchNorm
-from ..errors import ModelError
+from ..errors import ModelError, OutputError
 from ..extras import require
 from ..files import check_folder, whole_folder
 from ..measure import Agreement, Timing, cost, fastest, measure_latency, ratio, stock_forms
@@ -40,6 +40,7 @@ from .progress import Progress
 METRIC = {"maps": "f1", "classes": "top1", "tensors": "correlation"}
 ROUNDS = 10
 PICTURED = 4
+RECORDS = "records.jsonl"
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,7 @@ class Job:
 def run(job: Job) -> Outcome:
     """Do the whole job; the folder appears at the very end, whole."""
     check_folder(job.out, job.overwrite)
+    _check_replaceable(job.out)
     for module in ("safetensors", "jinja2", "PIL"):
         require(module, "converting a model")
     if job.plan is None:
@@ -96,9 +98,18 @@ def run(job: Job) -> Outcome:
         plan.save(folder / "plan.json")
         save_program(program, folder / "model.pt2")
         facts += [*_pictures(job, dense, separable, agreed.kind, folder), *_kernels(dense, separable, plan, folder)]
-        records.append(folder / "records.jsonl", facts)
+        records.append(folder / RECORDS, facts)
         report.build(folder)
-    return _outcome(job, plan, facts)
+        return _outcome(job, plan, facts)
+
+
+def _check_replaceable(out: Path) -> None:
+    """Refuse to replace a folder that no run of ours has written: it may be somebody's home."""
+    if out.is_dir() and any(out.iterdir()) and not (out / RECORDS).is_file():
+        raise OutputError(
+            f"{out} holds files, but no earlier result of sepwise ({RECORDS}), so it is not replaced; "
+            "name another folder"
+        )
 
 
 @torch.no_grad()
@@ -309,7 +320,7 @@ def _outcome(job: Job, plan: Plan, facts: Sequence[records.Record]) -> Outcome:
         "agreement": agreed,
         "plan": {name: vars(choice) for name, choice in plan.layers.items()},
         "curve": [{**r.value, **r.about} for r in facts if r.what == "curve"],
-        "files": ["report.html", "model.safetensors", "model.pt2", "plan.json", "records.jsonl"],
+        "files": ["report.html", "model.safetensors", "model.pt2", "plan.json", RECORDS],
     }
     return Outcome(data, "\n".join(_lines(job, plan, networks, latency, agreed)))
 
@@ -321,17 +332,28 @@ def _lines(
     height, width = latency.about["size"]
     yield str(plan)
     yield ""
-    yield f"{'':24}{'dense':>18}{'separable':>18}"
+    yield _row("", "dense", "separable")
     rows = (("parameters", "parameters"), (f"MACs at {height}x{width}", "macs"), ("weight bytes", "weight_bytes"))
     for title, key in rows:
-        yield f"{title:24}{dense[key]:>18,}{separable[key]:>18,}   {dense[key] / separable[key]:.2f}x fewer"
-    faster = f"{latency.value:.2f}x faster" if latency.value >= 1 else f"{1 / latency.value:.2f}x SLOWER"
+        yield _row(
+            title, f"{dense[key]:,}", f"{separable[key]:,}", _times(dense[key] / separable[key], "fewer", "MORE")
+        )
     about = latency.about
-    yield f"{'latency':24}{about['dense_form']:>18}{about['separable_form']:>18}   {faster}"
-    yield f"{'':24}best stock form of each, median of {latency.n} interleaved rounds, {about['threads']} threads"
+    yield _row("fastest stock form", about["dense_form"], about["separable_form"])
+    threads = f"{about['threads']} thread" + ("s" if about["threads"] > 1 else "")
+    timed = f"median of {latency.n} interleaved rounds, {threads}"
+    yield f"{'latency, each in it':22}{_times(latency.value, 'faster', 'SLOWER')} ({timed})"
     yield ""
-    yield f"agreement with the dense network on {len(job.shown)} held-out pictures ({job.shown_on}):"
+    yield f"agreement with the dense network on {job.shown_on}, not used for fitting:"
     for name, value in agreed.items():
         yield f"  {name.replace('_', ' '):28}{'undefined' if value is None else format(value, '.4f')}"
     yield ""
     yield f"report: {job.out / 'report.html'}   (model.safetensors, model.pt2 and plan.json beside it)"
+
+
+def _row(title: str, dense: str, separable: str, change: str = "") -> str:
+    return f"{title:22}{dense:>22}{separable:>22}   {change}".rstrip()
+
+
+def _times(ratio: float, better: str, worse: str) -> str:
+    return f"{ratio:.2f}x {better}" if ratio >= 1 else f"{1 / ratio:.2f}x {worse}"
