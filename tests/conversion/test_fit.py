@@ -1,5 +1,7 @@
 """The least-squares fit against plain least squares on explicit patches."""
 
+# pyright: reportArgumentType=false
+
 import pytest
 import torch
 import torch.nn.functional as F

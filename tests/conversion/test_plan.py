@@ -1,5 +1,7 @@
 """Plans as data: saved, loaded, edited by hand, replayed, and refused when they make no sense."""
 
+# pyright: reportAttributeAccessIssue=false
+
 import json
 
 import pytest
@@ -23,7 +25,9 @@ def test_a_saved_plan_is_the_same_plan(surveyed, tmp_path):
     chosen.save(tmp_path / "plan.json")
     assert Plan.load(tmp_path / "plan.json") == chosen
     assert [p.name for p in tmp_path.iterdir()] == ["plan.json"]
-    pair = Plan({"a": Choice("tucker", (2, 3), "why", 10, 5, 4, 2)}, "keep", {"parameters": 0.5}, (10, 5), (4, 2), (8, 8))
+    pair = Plan(
+        {"a": Choice("tucker", (2, 3), "why", 10, 5, 4, 2)}, "keep", {"parameters": 0.5}, (10, 5), (4, 2), (8, 8)
+    )
     pair.save(tmp_path / "pair.json")
     assert Plan.load(tmp_path / "pair.json") == pair
     with pytest.raises(OutputError, match="does not exist"):
@@ -98,7 +102,7 @@ def test_files_that_are_no_plans_are_refused(tmp_path):
     torn.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(PlanError, match="cannot be read as a plan"):
         Plan.load(torn)
-    with pytest.raises(PlanError, match="cannot be read as a plan: .*No such file"):
+    with pytest.raises(PlanError, match=r"cannot be read as a plan: .*No such file"):
         Plan.load(tmp_path / "missing.json")
     with pytest.raises(PlanError, match='"format" must be "sepwise-plan/1"'):
         Plan.load(written(tmp_path, format="sepwise-plan/99"))
@@ -116,7 +120,7 @@ def test_files_that_are_no_plans_are_refused(tmp_path):
         ({"layers": [1]}, "damaged plan"),
         ({"layers": layer(colour="red")}, "damaged plan: .*colour"),
         ({"wheels": 4}, "damaged plan: .*wheels"),
-        ({"batch_norm": "perhaps"}, "gives batch_norm 'perhaps': expected \"fold\" or \"keep\""),
+        ({"batch_norm": "perhaps"}, 'gives batch_norm \'perhaps\': expected "fold" or "keep"'),
         ({"layers": layer(macs_before="many")}, "damaged plan: .*macs_before"),
     ],
 )
@@ -152,9 +156,9 @@ def test_layers_that_cannot_be_converted_are_refused():
 
     with pytest.raises(PlanError, match="converts twice, which cannot be converted: it is called 2 times"):
         convert(Twice(), choose("twice"))
-    with pytest.raises(PlanError, match="gives 0 the form spatial: .*one pixel"):
+    with pytest.raises(PlanError, match=r"gives 0 the form spatial: .*one pixel"):
         convert(nn.Sequential(nn.Conv2d(3, 4, 1)), choose("0", "spatial"))
-    with pytest.raises(PlanError, match="gives 0 the form spatial: .*one spatial axis"):
+    with pytest.raises(PlanError, match=r"gives 0 the form spatial: .*one spatial axis"):
         convert(nn.Sequential(nn.Conv1d(3, 4, 3)), choose("0", "spatial"))
 
 

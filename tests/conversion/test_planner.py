@@ -121,7 +121,9 @@ def test_a_tighter_budget_never_harms_less():
 
 def test_a_budget_that_cannot_be_met_names_the_best_that_can():
     # least: 700 elsewhere + 100 + 200 + 300 of 3400
-    with pytest.raises(BudgetError, match=r"macs=0\.3 cannot be met: these forms reach 0\.382 at best, .* 0\.206 is in"):
+    with pytest.raises(
+        BudgetError, match=r"macs=0\.3 cannot be met: these forms reach 0\.382 at best, .* 0\.206 is in"
+    ):
         plan_from(SURVEY, {"macs": 0.3}, totals(SURVEY))
     assert plan_from(SURVEY, {"macs": 0.383}, totals(SURVEY)).macs[1] == 1300
     with pytest.raises(BudgetError, match=r"parameters=0\.1 cannot be met"):
