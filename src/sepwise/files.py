@@ -53,8 +53,7 @@ def whole_folder(path: str | os.PathLike[str], overwrite: bool = False) -> Itera
             os.replace(old, target)
         raise
     finally:
-        _remove(aside)
-        _remove(old)
+        _remove(aside, old)
 
 
 def check_folder(path: str | os.PathLike[str], overwrite: bool = False) -> None:
@@ -81,10 +80,12 @@ def _require_writable(folder: Path) -> None:
         raise OutputError(f"the folder {folder} cannot be written: {error.strerror}") from None
 
 
-def _remove(folder: Path) -> None:
-    """Remove a folder and what is in it, all of it even when Ctrl-C comes meanwhile."""
+def _remove(*folders: Path) -> None:
+    """Remove folders and what is in them, all of it even when Ctrl-C comes meanwhile."""
     try:
-        shutil.rmtree(folder, ignore_errors=True)
+        for folder in folders:
+            shutil.rmtree(folder, ignore_errors=True)
     except KeyboardInterrupt:
-        shutil.rmtree(folder, ignore_errors=True)
+        for folder in folders:
+            shutil.rmtree(folder, ignore_errors=True)
         raise

@@ -14,6 +14,8 @@ STAGES = {
     "measure": "measuring",
     "curve": "other budgets",
 }
+WIDTH = max(map(len, STAGES.values()))
+BAR = "{l_bar}{bar:30}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}]"
 
 
 class Progress:
@@ -37,6 +39,6 @@ class Progress:
         if stage != self._stage:
             if self._bar is not None:
                 self._bar.close()
-            self._bar = self._tqdm(total=total, desc=STAGES[stage], file=sys.stderr, unit="step", leave=True)
+            self._bar = self._tqdm(total=total, desc=STAGES[stage].ljust(WIDTH), file=sys.stderr, bar_format=BAR)
             self._stage = stage
         self._bar.update(done - self._bar.n)
