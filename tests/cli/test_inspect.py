@@ -60,7 +60,7 @@ def test_the_page_is_one_file_with_kernels(inspect, tmp_path):
         (["zoo:resnet20", "--size", "32by32"], "--size '32by32': expected height and width in pixels"),
         (["zoo:resnet20", "--size", "0"], "--size '0'"),
         (["zoo:resnet20", "--weights", "missing.safetensors"], "missing.safetensors"),
-        (["zoo:resnet20", "--out", "missing/net.html"], "the folder missing does not exist"),
+        (["zoo:resnet20", "--out", "missing/net.html"], "missing does not exist"),
         (["zoo:resnet20", "--out", "."], r"--out . is a folder; name the file"),
         (["torch.nn:CosineSimilarity"], "cannot run on an example of shape"),
     ],
