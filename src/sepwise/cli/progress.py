@@ -15,7 +15,7 @@ STAGES = {
     "curve": "other budgets",
 }
 WIDTH = max(map(len, STAGES.values()))
-BAR = "{l_bar}{bar:30}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}]"
+BAR = "{desc} {percentage:3.0f}%|{bar:30}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}]"
 
 
 class Progress:
