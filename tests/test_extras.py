@@ -15,7 +15,8 @@ def test_what_is_there_is_imported():
 
 
 def test_what_is_missing_is_named_with_its_extra(monkeypatch):
-    monkeypatch.setitem(sys.modules, "scipy", None)
+    for name in ("scipy", "scipy.optimize"):
+        monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(MissingExtraError) as refused:
         require("scipy.optimize", "planning under a budget")
     assert str(refused.value) == (

@@ -85,8 +85,14 @@ def test_the_weights_are_those_of_the_file(network):
     import h5py
 
     with h5py.File(bundled_checkpoint()) as file:
-        held = torch.from_numpy(file["block3/layers/conv2d_1/vars/0"][...])  # pyright: ignore
-    assert torch.equal(network.model.blocks[2].conv2.weight, held.permute(3, 2, 0, 1))
+        first, later = (
+            torch.from_numpy(file[f"{layer}/vars/0"][...]).permute(3, 2, 0, 1)  # pyright: ignore
+            for layer in ("block1/layers/conv2d", "block3/layers/conv2d_1")
+        )
+    assert torch.equal(network.model.blocks[2].conv2.weight, later)
+    red, blue = network.model.blocks[0].conv1.weight[:, [0, 2]].unbind(1)
+    assert torch.equal(red, first[:, 2]), "the file has blue first, the network red"
+    assert torch.equal(blue, first[:, 0])
 
 
 @pytest.mark.skipif(find_spec("h5py") is None, reason="needs h5py")
