@@ -1,5 +1,6 @@
 """The frame around every command: exit codes, sentences, JSON, Ctrl-C."""
 
+import errno
 import json
 import subprocess
 import sys
@@ -113,3 +114,10 @@ def test_help_lists_every_command_without_torch():
     assert done.returncode == 0, done.stderr
     assert "doctor" in done.stdout
     assert done.stdout.splitlines()[-1] == "False", "a command module imports torch outside of run"
+
+
+def test_a_full_disk_is_told_in_a_sentence(run_as_command):
+    full = OSError(errno.ENOSPC, "No space left on device", "out/model.pt2")
+    code, out, err = run_as_command(raising(full))
+    assert (code, out) == (1, "")
+    assert err == "the system refused: No space left on device (out/model.pt2)\n"

@@ -53,6 +53,11 @@ def _run(args: argparse.Namespace) -> int:
         if args.debug:
             raise
         return _fail(args, error, str(error), FAILED)
+    except OSError as error:  # a full disk, a vanished folder: not ours, and not the user's mistake either
+        if args.debug:
+            raise
+        where = f" ({error.filename})" if error.filename else ""
+        return _fail(args, error, f"the system refused: {error.strerror or error}{where}", FAILED)
     except Exception as error:
         if args.debug:
             raise

@@ -76,7 +76,8 @@ class Plan:
         try:
             data = json.loads(Path(path).read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-            raise PlanError(f"{path} cannot be read as a plan: {error}") from None
+            reason = error.strerror if isinstance(error, OSError) else error
+            raise PlanError(f"{path} cannot be read as a plan: {reason}") from None
         if not isinstance(data, dict) or data.pop("format", None) != FORMAT:
             raise PlanError(f'{path} is no plan of this version: its "format" must be "{FORMAT}"')
         try:
