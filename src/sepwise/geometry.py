@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import prod
 from typing import Any, Literal
 
@@ -135,9 +135,6 @@ class ConvShape:
         1228800
         """
         return self.parameters * prod(self.geometry.output_size(size))
-
-    def with_geometry(self, geometry: Geometry) -> ConvShape:
-        return replace(self, geometry=geometry)
 
 
 def chain_macs(steps: Sequence[ConvShape], size: Sequence[int]) -> int:

@@ -1,11 +1,13 @@
 """The solver against brute force, and budgets that are wrong or cannot be met."""
 
+import os
 from itertools import product
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import optimize
 
 from sepwise.conversion.fit import Fitted
 from sepwise.conversion.planner import check_budget, plan_from
@@ -169,3 +171,17 @@ def test_budgets_that_are_none(budget, message):
 
 def test_a_budget_is_read_as_fractions():
     assert check_budget({"macs": 1, "parameters": 0.25}) == {"macs": 1.0, "parameters": 0.25}
+
+
+def test_what_the_solver_prints_stays_off_stdout(monkeypatch, capfd):
+    solve = optimize.milp
+
+    def talkative(*arguments, **options):
+        os.write(1, b"a remark from compiled code")
+        return solve(*arguments, **options)
+
+    monkeypatch.setattr(optimize, "milp", talkative)
+    found = surveyed([(1000, [(100, 50, 0.1)])])
+    assert plan_from(found, {"macs": 0.9}, totals(found)).converted
+    printed = capfd.readouterr()
+    assert (printed.out, "a remark" in printed.err) == ("", True)

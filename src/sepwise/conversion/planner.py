@@ -88,13 +88,14 @@ def _solve(survey: Survey, options: list[Option], budget: dict[str, float], tota
     unit_effect, result = effect.max() or 1.0, None
     for _ in range(3):
         usable = effect <= unit_effect * (1 + 1e-9)
-        result = optimize.milp(
-            np.where(usable, effect, 0.0) / unit_effect,
-            constraints=constraints,
-            integrality=np.ones(len(options)),
-            bounds=optimize.Bounds(0, usable.astype(float)),
-            options={"mip_rel_gap": 0.0},
-        )
+        with _remarks_to_stderr():
+            result = optimize.milp(
+                np.where(usable, effect, 0.0) / unit_effect,
+                constraints=constraints,
+                integrality=np.ones(len(options)),
+                bounds=optimize.Bounds(0, usable.astype(float)),
+                options={"mip_rel_gap": 0.0},
+            )
         if result.x is None:
             break
         harm = float(effect @ result.x.round())

@@ -110,16 +110,14 @@ def _survey_layer(
 ) -> LayerSurvey:
     module = network.conv(at.site)
     conv = shape_of_dense(module)
-    size = tuple(at.outputs[0].shape[2:])
-    in_size = tuple(at.inputs[0].dense.shape[2:])
-    options = [c for form in forms for c in _options(conv, in_size, form)]
+    size = tuple(at.inputs[0].dense.shape[2:])
+    options = [c for form in forms for c in _options(conv, size, form)]
     if not options:
-        return LayerSurvey(at.site.name, conv, conv.macs(in_size), ())
+        return LayerSurvey(at.site.name, conv, conv.macs(size), ())
     moments = MomentSum(conv, module.padding_mode, per_picture)
     for pair, answer in zip(at.inputs, at.outputs, strict=True):
         moments.add(pair.dense, answer)
     fits = LayerFit(conv, module.weight, moments.moments())
-    assert conv.geometry.output_size(in_size) == size
     candidates = []
     for form, rank, macs in options:
         fitted = fits.fit(form, rank)
@@ -138,7 +136,7 @@ def _survey_layer(
                 fitted,
             )
         )
-    return LayerSurvey(at.site.name, conv, conv.macs(in_size), tuple(candidates))
+    return LayerSurvey(at.site.name, conv, conv.macs(size), tuple(candidates))
 
 
 def _options(conv: ConvShape, size: tuple[int, ...], form: str) -> Iterator[tuple[str, Rank, int]]:
