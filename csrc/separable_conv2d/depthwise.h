@@ -1,0 +1,240 @@
+// The depthwise step of a run of output pixels: x -> the tile, one row of the tile for each pixel.
+//
+// A block is up to `columns` neighbouring pixels of one output row x 2 L channels, all sums in registers: each vector of
+// x is loaded once for each kernel row and used by every tap that meets it. Kernels of 3, 5 and 7 at strides 1 and 2 are
+// unrolled (`Fixed`); any other kernel, stride and dilation takes the same path with loops (`Any`). Zero padding costs
+// no memory: rows outside the picture are left out of the loop, columns outside are skipped by a bit mask (`EDGE`).
+// Packed weights of a block: bias (2 L), then taps (kernel_h * kernel_w x 2 L), all float32.
+#pragma once
+
+#include "activation.h"
+#include "formats.h"
+#include "kernel.h"
+
+namespace sepwise {
+namespace {
+
+struct Tile {
+  char* data;
+  int64_t row_bytes;
+};
+
+// What does not change between the blocks of one call.
+struct DepthwiseCall {
+  const Conv* conv;
+  const float* weights;
+  Clamp clamp;
+  int64_t pixel_bytes, line_bytes;  // of x
+};
+
+struct Block {
+  const char* corner;    // pixel of x that meets the first tap of the first output; may lie outside the picture
+  int64_t first_row, end_row;  // taps whose row lies inside the picture
+  int64_t first_column;  // of x, for the first tap of the first output; may be negative
+  uint32_t inside;       // `Fixed`: bit i says that column first_column + i lies inside the picture
+  char* out;
+};
+
+template <int K, int S>
+struct Fixed {
+  static constexpr bool fixed = true;
+  static constexpr int kernel = K, stride = S;
+};
+struct Any {
+  static constexpr bool fixed = false;
+  static constexpr int kernel = 1, stride = 1;
+};
+
+template <class C, class G, int COLUMNS, bool EDGE, int VECTORS, bool PARTIAL>
+SEPWISE_INLINE void depthwise_block(const DepthwiseCall& call, const Block& block, const float* weights,
+                                    int64_t channel_bytes, int64_t count, char* out, int64_t row_bytes) {
+  using V = typename C::V;
+  using F = typename V::F;
+  constexpr int L = V::L;
+  F sum[COLUMNS][VECTORS];
+#pragma GCC unroll 16
+  for (int o = 0; o < COLUMNS; o++)
+#pragma GCC unroll 2
+    for (int v = 0; v < VECTORS; v++) sum[o][v] = V::load(weights + v * L);
+
+  const Conv& conv = *call.conv;
+  const int64_t kernel_w = G::fixed ? G::kernel : conv.kernel_w;
+  const float* taps = weights + 2 * L + block.first_row * kernel_w * 2 * L;
+  const int64_t step = G::fixed ? call.line_bytes : call.line_bytes * conv.dilation_h;
+  const char* line = block.corner + block.first_row * step + channel_bytes;
+
+  for (int64_t ky = block.first_row; ky < block.end_row; ky++, line += step) {
+    if constexpr (G::fixed) {
+      constexpr int reach = (COLUMNS - 1) * G::stride + G::kernel;
+      const char* pixel = line;
+#pragma GCC unroll 32
+      for (int i = 0; i < reach; i++, pixel += call.pixel_bytes) {
+        if (EDGE && !(block.inside >> i & 1)) continue;
+        F x[2];
+        C::Input::template load<VECTORS, PARTIAL>(pixel, count, x);
+#pragma GCC unroll 16
+        for (int o = 0; o < COLUMNS; o++) {
+          const int kx = i - o * G::stride;
+          if (kx >= 0 && kx < G::kernel)
+#pragma GCC unroll 2
+            for (int v = 0; v < VECTORS; v++)
+              sum[o][v] = V::add_product(sum[o][v], x[v], V::load(taps + (kx * 2 + v) * L));
+        }
+      }
+      taps += G::kernel * 2 * L;
+    } else {
+      for (int64_t kx = 0; kx < kernel_w; kx++, taps += 2 * L) {
+        F tap[2];
+#pragma GCC unroll 2
+        for (int v = 0; v < VECTORS; v++) tap[v] = V::load(taps + v * L);
+#pragma GCC unroll 16
+        for (int o = 0; o < COLUMNS; o++) {
+          const int64_t offset = o * conv.stride_w + kx * conv.dilation_w;
+          const int64_t column = block.first_column + offset;
+          if (EDGE && (column < 0 || column >= conv.width)) continue;
+          F x[2];
+          C::Input::template load<VECTORS, PARTIAL>(line + offset * call.pixel_bytes, count, x);
+#pragma GCC unroll 2
+          for (int v = 0; v < VECTORS; v++) sum[o][v] = V::add_product(sum[o][v], x[v], tap[v]);
+        }
+      }
+    }
+  }
+
+  if (__builtin_expect(call.clamp.more, 0)) {
+    float values[COLUMNS * VECTORS * L] __attribute__((aligned(64)));
+#pragma GCC unroll 16
+    for (int o = 0; o < COLUMNS; o++)
+#pragma GCC unroll 2
+      for (int v = 0; v < VECTORS; v++) V::store(values + (o * VECTORS + v) * L, sum[o][v]);
+    activate<L>(conv.between, values, COLUMNS * VECTORS * L);
+#pragma GCC unroll 16
+    for (int o = 0; o < COLUMNS; o++)
+#pragma GCC unroll 2
+      for (int v = 0; v < VECTORS; v++) sum[o][v] = V::load(values + (o * VECTORS + v) * L);
+  }
+  const F low = V::fill(call.clamp.low), high = V::fill(call.clamp.high);
+#pragma GCC unroll 16
+  for (int o = 0; o < COLUMNS; o++) {
+    F mid[2];
+#pragma GCC unroll 2
+    for (int v = 0; v < VECTORS; v++) mid[v] = V::at_most(V::at_least(sum[o][v], low), high);
+    C::Mid::template store<VECTORS>(out + o * row_bytes, mid);
+  }
+}
+
+// All channels of one block of pixels.
+template <class C, class G, int COLUMNS, bool EDGE>
+static __attribute__((noinline)) void depthwise_pixels(const DepthwiseCall& call, const Block& block, int64_t row_bytes) {
+  constexpr int width = 2 * C::V::L;
+  const Conv& conv = *call.conv;
+  const int64_t filter = (conv.kernel_h * conv.kernel_w + 1) * width;
+  const int64_t multiplier = conv.multiplier, full = conv.channels / width, rest = conv.channels % width;
+  const float* weights = call.weights;
+  char* out = block.out;
+  int64_t channel_bytes = 0;
+  for (int64_t b = 0; b < full; b++, channel_bytes += width * C::Input::bytes)
+    for (int64_t j = 0; j < multiplier; j++, weights += filter, out += width * C::Mid::bytes)
+      depthwise_block<C, G, COLUMNS, EDGE, 2, false>(call, block, weights, channel_bytes, width, out, row_bytes);
+  if (rest == 0) return;
+  for (int64_t j = 0; j < multiplier; j++, weights += filter) {
+    if constexpr (C::Input::keeps_order && C::Mid::bytes == 4) {
+      if (rest <= C::V::L) {
+        depthwise_block<C, G, COLUMNS, true, 1, true>(call, block, weights, channel_bytes, rest, out, row_bytes);
+        out += C::V::L * C::Mid::bytes;
+        continue;
+      }
+    }
+    depthwise_block<C, G, COLUMNS, true, 2, true>(call, block, weights, channel_bytes, rest, out, row_bytes);
+    out += width * C::Mid::bytes;
+  }
+}
+
+using DepthwisePixels = void (*)(const DepthwiseCall&, const Block&, int64_t row_bytes);
+
+template <class C, class G, int COLUMNS>
+struct DepthwiseTable {
+  static void set(DepthwisePixels (*table)[2]) {
+    DepthwiseTable<C, G, COLUMNS - 1>::set(table);
+    table[COLUMNS][0] = depthwise_pixels<C, G, COLUMNS, false>;
+    table[COLUMNS][1] = depthwise_pixels<C, G, COLUMNS, true>;
+  }
+};
+template <class C, class G>
+struct DepthwiseTable<C, G, 0> {
+  static void set(DepthwisePixels (*)[2]) {}
+};
+
+// The functions of one geometry: table[columns][edge], and the most columns of a block.
+struct DepthwiseKernel {
+  static constexpr int most = 8;
+  DepthwisePixels table[most + 1][2];
+  int64_t columns;
+  bool fixed;
+};
+
+template <class C, class G, int COLUMNS>
+DepthwiseKernel depthwise_kernel_of() {
+  static_assert(COLUMNS <= DepthwiseKernel::most);
+  DepthwiseKernel kernel;
+  DepthwiseTable<C, G, COLUMNS>::set(kernel.table);
+  kernel.columns = COLUMNS;
+  kernel.fixed = G::fixed;
+  return kernel;
+}
+
+template <class C>
+DepthwiseKernel depthwise_kernel(const Conv& conv) {
+  const bool plain = conv.dilation_h == 1 && conv.dilation_w == 1 && conv.kernel_h == conv.kernel_w &&
+                     conv.stride_h == conv.stride_w;
+  if (plain && conv.stride_w == 1) {
+    if (conv.kernel_w == 3) return depthwise_kernel_of<C, Fixed<3, 1>, C::columns>();
+    if (conv.kernel_w == 5) return depthwise_kernel_of<C, Fixed<5, 1>, C::columns>();
+    if (conv.kernel_w == 7) return depthwise_kernel_of<C, Fixed<7, 1>, (C::columns < 7 ? C::columns : 7)>();
+  }
+  if (plain && conv.stride_w == 2) {
+    if (conv.kernel_w == 3) return depthwise_kernel_of<C, Fixed<3, 2>, C::columns>();
+    if (conv.kernel_w == 5) return depthwise_kernel_of<C, Fixed<5, 2>, C::columns>();
+    if (conv.kernel_w == 7) return depthwise_kernel_of<C, Fixed<7, 2>, (C::columns < 7 ? C::columns : 7)>();
+  }
+  return depthwise_kernel_of<C, Any, C::columns>();
+}
+
+SEPWISE_INLINE int64_t ceil_divide(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+// Output pixels [begin, end) of the flattened output, into rows 0, 1, ... of the tile.
+inline void depthwise_range(const DepthwiseCall& call, const DepthwiseKernel& kernel, const char* x, int64_t begin,
+                            int64_t end, Tile tile) {
+  const Conv& conv = *call.conv;
+  const int64_t picture = conv.out_height * conv.out_width;
+  const int64_t reach_w = (conv.kernel_w - 1) * conv.dilation_w;
+  Block block;
+  block.out = tile.data;
+  for (int64_t p = begin; p < end;) {
+    const int64_t image = p / picture, row = p % picture / conv.out_width, column = p % conv.out_width;
+    const int64_t length = end - p < conv.out_width - column ? end - p : conv.out_width - column;
+    const int64_t top = row * conv.stride_h - conv.pad_top;
+    block.first_row = top < 0 ? ceil_divide(-top, conv.dilation_h) : 0;
+    const int64_t rows = top >= conv.height ? 0 : (conv.height - 1 - top) / conv.dilation_h + 1;
+    block.end_row = rows < conv.kernel_h ? rows : conv.kernel_h;
+    const char* line = x + image * conv.height * call.line_bytes + top * call.line_bytes;
+    const int64_t parts = ceil_divide(length, kernel.columns);
+    for (int64_t part = 0; part < parts; part++) {
+      const int64_t from = length * part / parts, columns = length * (part + 1) / parts - from;
+      const int64_t left = (column + from) * conv.stride_w - conv.pad_left;
+      const int64_t reach = (columns - 1) * conv.stride_w + reach_w + 1;
+      const bool edge = left < 0 || left + reach > conv.width;
+      block.corner = line + left * call.pixel_bytes;
+      block.first_column = left;
+      block.inside = 0;
+      if (kernel.fixed)
+        for (int64_t i = 0; i < reach; i++) block.inside |= (uint32_t)(left + i >= 0 && left + i < conv.width) << i;
+      kernel.table[columns][edge](call, block, tile.row_bytes);
+      block.out += columns * tile.row_bytes;
+    }
+    p += length;
+  }
+}
+
+}  // namespace
+}  // namespace sepwise

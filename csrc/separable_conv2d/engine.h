@@ -1,0 +1,171 @@
+// From a Task to y: packs the weights, cuts the output into tiles, runs depthwise and pointwise on each.
+//
+// A tile is a run of output pixels, flattened over rows and pictures. Its depthwise results stay in this thread's
+// cache and are multiplied at once with all panels of the pointwise weights, so the channels between never reach
+// memory. A kernel is a configuration C:
+//
+//     V                    the machine's vectors (vector.h)
+//     Input, Mid, Output   number formats (formats.h)
+//     columns, rows        register blocks of the two steps: output pixels
+//     add_product          sum + word * weight of the matrix step
+//     pack_word            the weights of one word and output channel
+#pragma once
+
+#include "denormals.h"
+#include "depthwise.h"
+#include "kernel.h"
+#include "matmul.h"
+#include "order.h"
+
+namespace sepwise {
+namespace {
+
+constexpr int64_t alignment = 64;
+SEPWISE_INLINE int64_t round_up(int64_t value, int64_t unit) { return (value + unit - 1) / unit * unit; }
+
+// Packed weights: the depthwise part, then the panels of the pointwise part.
+template <class C>
+struct Packed {
+  using Order = ChannelOrder<C>;
+  static int64_t filter(const Conv& conv) { return (conv.kernel_h * conv.kernel_w + 1) * Order::width; }
+  static int64_t depthwise_floats(const Conv& conv) { return Order(conv).blocks() * conv.multiplier * filter(conv); }
+  static int64_t panel_floats(const Conv& conv) {
+    const int64_t left = conv.out_channels % Order::width;
+    const int64_t full = conv.out_channels / Order::width;
+    const int64_t lanes = full * Order::width + (left == 0 ? 0 : left <= C::V::L ? C::V::L : Order::width);
+    return (Order(conv).words() + 1) * lanes;
+  }
+  static size_t bytes(const Conv& conv) { return (depthwise_floats(conv) + panel_floats(conv)) * 4; }
+};
+
+template <class C>
+void pack_depthwise(const Conv& conv, const Weights& weights, float* out) {
+  using Order = ChannelOrder<C>;
+  const int64_t taps = conv.kernel_h * conv.kernel_w, filter = Packed<C>::filter(conv);
+  for (int64_t c = 0; c < conv.channels; c++)
+    for (int64_t j = 0; j < conv.multiplier; j++) {
+      const int64_t q = c * conv.multiplier + j;
+      float* to = out + (c / Order::width * conv.multiplier + j) * filter + C::Input::position(c % Order::width);
+      if (weights.depthwise_bias) to[0] = C::Input::number(weights.depthwise_bias, q);
+      for (int64_t t = 0; t < taps; t++)
+        to[(t + 1) * Order::width] = C::Input::number(weights.depthwise, q * taps + t);
+    }
+}
+
+template <class C>
+void pack_pointwise(const Conv& conv, const Weights& weights, float* out) {
+  const ChannelOrder<C> order(conv);
+  constexpr int64_t width = ChannelOrder<C>::width;
+  for (int64_t first = 0; first < conv.out_channels; first += width) {
+    const int64_t channels = conv.out_channels - first < width ? conv.out_channels - first : width;
+    const int64_t lanes = channels <= C::V::L ? C::V::L : width;
+    for (int64_t o = 0; o < channels; o++) {
+      if (weights.bias) out[o] = C::Input::number(weights.bias, first + o);
+      for (int64_t c = 0; c < conv.channels; c++)
+        for (int64_t j = 0; j < conv.multiplier; j++) {
+          const int64_t index = (first + o) * conv.mid_channels() + c * conv.multiplier + j;
+          C::pack_number(out + lanes, lanes, o, order.place(c, j), C::Input::number(weights.pointwise, index));
+        }
+    }
+    out += (order.words() + 1) * lanes;
+  }
+}
+
+template <class C>
+void pack(const Conv& conv, const Weights& weights, void* packed) {
+  memset(packed, 0, Packed<C>::bytes(conv));
+  pack_depthwise<C>(conv, weights, (float*)packed);
+  pack_pointwise<C>(conv, weights, (float*)packed + Packed<C>::depthwise_floats(conv));
+}
+
+// How many output pixels make a tile. Small enough for the tile to stay in the nearest cache, large enough for a panel
+// of weights to be used several times once it has come; the same number of tiles for every thread.
+template <class C>
+int64_t tile_pixels(const Conv& conv, int64_t row_bytes, int64_t threads) {
+  constexpr int64_t near = 28 * 1024, far = 224 * 1024;
+  const int64_t weights = Packed<C>::panel_floats(conv) * 4;
+  const int64_t budget = weights <= 512 * 1024 ? near : far;
+  int64_t pixels = budget / row_bytes / C::rows * C::rows;
+  if (pixels < 2 * C::rows) pixels = 2 * C::rows;
+  if (pixels > 16 * C::rows) pixels = 16 * C::rows;
+  const int64_t total = conv.out_pixels();
+  const int64_t rounds = ceil_divide(total, pixels * threads);
+  if (rounds > 8) return pixels;
+  return round_up(ceil_divide(total, rounds * threads), C::rows <= 8 ? C::rows : 2);
+}
+
+template <class C>
+struct Run {
+  const Task* task;
+  DepthwiseCall depthwise;
+  DepthwiseKernel depthwise_kernel;
+  MatmulCall matmul;
+  MatmulBlock matmul_table[C::rows + 1][3];
+  const float* panels;
+  int64_t pixels, tiles, next;
+
+  void tile(int64_t index, Tile memory) {
+    const Conv& conv = task->conv;
+    const int64_t begin = index * pixels, total = conv.out_pixels();
+    const int64_t end = begin + pixels < total ? begin + pixels : total;
+    depthwise_range(depthwise, depthwise_kernel, (const char*)task->x, begin, end, memory);
+    matmul_range<C>(matmul, matmul_table, memory.data, end - begin, panels, (char*)task->y + begin * matmul.out_bytes,
+                    conv.out_channels);
+  }
+
+  // One thread's share: the next tile that nobody has taken, until none is left.
+  static void share(void* context, int64_t) {
+    Run& run = *(Run*)context;
+    FlushSubnormals flush;
+    Tile memory{(char*)run.task->host.scratch(0, run.pixels * run.matmul.row_bytes), run.matmul.row_bytes};
+    for (;;) {
+      const int64_t index = __atomic_fetch_add(&run.next, 1, __ATOMIC_RELAXED);
+      if (index >= run.tiles) return;
+      run.tile(index, memory);
+    }
+  }
+};
+
+template <class C>
+void run(const Task& task) {
+  const Conv& conv = task.conv;
+  if (conv.out_pixels() == 0) return;
+  const ChannelOrder<C> order(conv);
+  // One line more than a row holds: rows a power of two apart would share few lines of the nearest cache.
+  const int64_t row_bytes = round_up(order.places() * C::Mid::bytes, alignment) + alignment;
+  Run<C> run;
+  run.task = &task;
+  run.depthwise = {&conv, (const float*)task.packed, clamp_of(conv.between), conv.channels * C::Input::bytes,
+                   conv.width * conv.channels * C::Input::bytes};
+  run.depthwise_kernel = depthwise_kernel<C>(conv);
+  run.matmul = {order.words(), row_bytes, conv.out_channels * C::Output::bytes, clamp_of(conv.activation),
+                conv.activation};
+  MatmulTable<C, C::rows>::set(run.matmul_table);
+  run.panels = (const float*)task.packed + Packed<C>::depthwise_floats(conv);
+  run.pixels = tile_pixels<C>(conv, row_bytes, task.host.threads);
+  run.tiles = ceil_divide(conv.out_pixels(), run.pixels);
+  run.next = 0;
+  const int64_t shares = run.tiles < task.host.threads ? run.tiles : task.host.threads;
+  task.host.parallel(shares, Run<C>::share, &run);
+}
+
+inline const char* can_all(const Conv&) { return nullptr; }
+
+template <class C>
+constexpr Kernel kernel_of(const char* name, Isa isa, Type type, Precision precision) {
+  return Kernel{name, isa, type, precision, can_all, Packed<C>::bytes, pack<C>, run<C>};
+}
+
+// The matrix step of float32 words.
+template <class V>
+struct FloatProducts {
+  SEPWISE_INLINE typename V::F add_product(typename V::F sum, typename V::F word, typename V::F weight) {
+    return V::add_product(sum, word, weight);
+  }
+  static void pack_number(float* panel, int64_t lanes, int64_t lane, int64_t place, float number) {
+    panel[place * lanes + lane] = number;
+  }
+};
+
+}  // namespace
+}  // namespace sepwise

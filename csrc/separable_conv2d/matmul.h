@@ -1,0 +1,131 @@
+// The pointwise step: rows of the tile x a panel of 2 L output channels -> y, all sums in registers.
+//
+// The tile is read as 32-bit words, one float32 or a pair of bfloat16 numbers, each broadcast to all lanes and
+// multiplied with the panel's vectors of the same word: `C::V::add_product` of floats, or `C::add_pairs` of pairs.
+// Packed weights of a panel: bias (2 L float32), then `words` rows of 2 L words; of L where at most L channels are left.
+#pragma once
+
+#include "activation.h"
+#include "formats.h"
+#include "kernel.h"
+
+namespace sepwise {
+namespace {
+
+struct MatmulCall {
+  int64_t words;      // of one row of the tile
+  int64_t row_bytes;  // from one row of the tile to the next
+  int64_t out_bytes;  // from one pixel of y to the next
+  Clamp clamp;
+  Activation activation;
+};
+
+template <class C, int ROWS, int VECTORS>
+static __attribute__((noinline)) void matmul_block(const MatmulCall& call, const char* tile, const float* panel,
+                                                   char* out, int64_t channels) {
+  using V = typename C::V;
+  using F = typename V::F;
+  constexpr int L = V::L;
+  F sum[ROWS][VECTORS];
+#pragma GCC unroll 16
+  for (int r = 0; r < ROWS; r++)
+#pragma GCC unroll 2
+    for (int v = 0; v < VECTORS; v++) sum[r][v] = V::load(panel + v * L);
+  panel += VECTORS * L;
+
+  // Three rows share a pointer: base, base + stride and base + 2 * stride are addressing modes.
+  const int64_t stride = call.row_bytes;
+  const char* base[(ROWS + 2) / 3];
+#pragma GCC unroll 16
+  for (int g = 0; g < (ROWS + 2) / 3; g++) base[g] = tile + 3 * g * stride;
+
+  auto step = [&](int u) __attribute__((always_inline)) {
+    F weight[VECTORS];
+#pragma GCC unroll 2
+    for (int v = 0; v < VECTORS; v++) weight[v] = V::load(panel + (u * VECTORS + v) * L);
+#pragma GCC unroll 16
+    for (int r = 0; r < ROWS; r++) {
+      F word = V::broadcast(base[r / 3] + (r % 3) * stride + 4 * u);
+      V::keep(word);  // one load for both products
+#pragma GCC unroll 2
+      for (int v = 0; v < VECTORS; v++) sum[r][v] = C::add_product(sum[r][v], word, weight[v]);
+    }
+  };
+  int64_t w = 0;
+  for (; w + 4 <= call.words; w += 4) {
+    step(0);
+    step(1);
+    step(2);
+    step(3);
+    panel += 4 * VECTORS * L;
+#pragma GCC unroll 16
+    for (int g = 0; g < (ROWS + 2) / 3; g++) base[g] += 16;
+  }
+  for (; w < call.words; w++) {
+    step(0);
+    panel += VECTORS * L;
+#pragma GCC unroll 16
+    for (int g = 0; g < (ROWS + 2) / 3; g++) base[g] += 4;
+  }
+
+  if (__builtin_expect(call.clamp.more, 0)) {
+    float values[ROWS * VECTORS * L] __attribute__((aligned(64)));
+#pragma GCC unroll 16
+    for (int r = 0; r < ROWS; r++)
+#pragma GCC unroll 2
+      for (int v = 0; v < VECTORS; v++) V::store(values + (r * VECTORS + v) * L, sum[r][v]);
+    activate<L>(call.activation, values, ROWS * VECTORS * L);
+#pragma GCC unroll 16
+    for (int r = 0; r < ROWS; r++)
+#pragma GCC unroll 2
+      for (int v = 0; v < VECTORS; v++) sum[r][v] = V::load(values + (r * VECTORS + v) * L);
+  }
+  const F low = V::fill(call.clamp.low), high = V::fill(call.clamp.high);
+  const bool whole = channels == 2 * L;
+#pragma GCC unroll 16
+  for (int r = 0; r < ROWS; r++) {
+    F y[2] = {};
+#pragma GCC unroll 2
+    for (int v = 0; v < VECTORS; v++) y[v] = V::at_most(V::at_least(sum[r][v], low), high);
+    if (VECTORS == 2 && whole)
+      C::Output::store(out + r * call.out_bytes, y[0], y[1]);
+    else
+      C::Output::store_first(out + r * call.out_bytes, y[0], y[1], channels);
+  }
+}
+
+using MatmulBlock = void (*)(const MatmulCall&, const char* tile, const float* panel, char* out, int64_t channels);
+
+template <class C, int ROWS>
+struct MatmulTable {
+  static void set(MatmulBlock (*table)[3]) {
+    MatmulTable<C, ROWS - 1>::set(table);
+    table[ROWS][1] = matmul_block<C, ROWS, 1>;
+    table[ROWS][2] = matmul_block<C, ROWS, 2>;
+  }
+};
+template <class C>
+struct MatmulTable<C, 0> {
+  static void set(MatmulBlock (*)[3]) {}
+};
+
+// Rows of the tile x all panels -> y at `out`. A panel stays in the nearest cache while all rows pass it.
+template <class C>
+void matmul_range(const MatmulCall& call, const MatmulBlock (*table)[3], const char* tile, int64_t rows,
+                  const float* packed, char* out, int64_t out_channels) {
+  constexpr int width = 2 * C::V::L;
+  const int64_t blocks = (rows + C::rows - 1) / C::rows;
+  for (int64_t first = 0; first < out_channels; first += width) {
+    const int64_t channels = out_channels - first < width ? out_channels - first : width;
+    const int vectors = channels <= C::V::L ? 1 : 2;
+    for (int64_t b = 0; b < blocks; b++) {
+      const int64_t begin = rows * b / blocks, end = rows * (b + 1) / blocks;
+      table[end - begin][vectors](call, tile + begin * call.row_bytes, packed,
+                                  out + begin * call.out_bytes + first * C::Output::bytes, channels);
+    }
+    packed += (call.words + 1) * vectors * C::V::L;
+  }
+}
+
+}  // namespace
+}  // namespace sepwise
