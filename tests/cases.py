@@ -1,4 +1,4 @@
-"""The named cases of `separable_conv2d`, each for a reason; tests and benchmarks read the same table."""
+"""The named cases of `separable_conv2d`, each for a reason; tests and checks of every language read the same table."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -25,26 +25,59 @@ class Case:
 
 
 CASES = [
-    Case("one pixel", 3, 2, (1, 1), kernel=(1, 1)),
+    # Counts of channels: vectors have 4, 8 or 16 lanes, blocks two vectors; what is left over is a path of its own.
     Case("one channel", 1, 1, (5, 6), padding=1),
-    Case("kernel fills the picture", 2, 3, (4, 5), kernel=(4, 5)),
+    Case("one past four lanes", 5, 9, (5, 6), padding=1),
     Case("one past a vector", 17, 33, (9, 9), padding=1),
+    Case("one past two vectors", 33, 65, (5, 6), padding=1),
+    Case("one short of two vectors", 31, 31, (4, 9), padding=1),
     Case("exact tiles", 64, 128, (14, 14), padding=1, batch=1),
     Case("long reduction", 512, 8, (3, 3), padding=1, batch=1),
-    Case("1 x 7 kernel", 4, 6, (6, 11), kernel=(1, 7), padding=(0, 3)),
+    Case("one output channel", 19, 1, (6, 7), padding=1),
+    Case("three output channels", 8, 3, (6, 7), padding=1),
+    # Pictures: a block is up to 8 neighbouring outputs of one row, a tile some 50 outputs across rows and pictures.
+    Case("one pixel", 3, 2, (1, 1), kernel=(1, 1)),
+    Case("one pixel, all else padding", 3, 12, (1, 1), padding=1, batch=7),
+    Case("kernel fills the picture", 2, 3, (4, 5), kernel=(4, 5)),
+    Case("7 x 7 picture", 40, 24, (7, 7), padding=1, batch=1),
+    Case("one row", 6, 5, (1, 23), padding=1),
+    Case("one column", 6, 5, (23, 1), padding=1),
+    Case("narrower than a block", 9, 7, (11, 2), padding=1),
+    Case("a row of one block and one pixel", 16, 16, (3, 9), padding=1),
+    Case("three pictures in one tile", 7, 6, (3, 3), padding=1, batch=3),
+    Case("empty batch", 4, 6, (6, 5), padding=1, multiplier=2, batch=0),
+    # Kernels: 3, 5 and 7 at strides 1 and 2 are unrolled, all others share one path.
+    Case("1 x 1", 18, 12, (5, 4), kernel=(1, 1)),
+    Case("1 x 7", 4, 6, (6, 11), kernel=(1, 7), padding=(0, 3)),
+    Case("10 x 1", 4, 6, (12, 5), kernel=(10, 1), padding=(5, 0)),
     Case("even kernel, same", 4, 6, (7, 8), kernel=(2, 4), padding="same"),
+    Case("5 x 5", 10, 6, (9, 12), kernel=(5, 5), padding=2, batch=1),
+    Case("6 x 6", 3, 4, (8, 8), kernel=(6, 6), padding=3, batch=1),
+    Case("7 x 7", 20, 6, (9, 10), kernel=(7, 7), padding=3, batch=1),
+    Case("7 x 7, stride 2", 20, 6, (13, 12), kernel=(7, 7), stride=2, padding=3, batch=1),
+    Case("8 x 9", 3, 4, (9, 10), kernel=(8, 9), padding=4, batch=1),
+    Case("11 x 11", 3, 4, (9, 10), kernel=(11, 11), padding=5, batch=1),
+    # Steps: strides, dilations and paddings, also where whole kernel rows or blocks see nothing but padding.
+    Case("stride 2", 17, 6, (9, 21), stride=2, padding=1),
     Case("stride 2, same, even size", 4, 6, (8, 6), stride=2, padding="same"),
     Case("stride 2, same, odd size", 4, 6, (9, 7), stride=2, padding="same"),
     Case("stride past the kernel, same", 2, 3, (11, 10), kernel=(2, 2), stride=3, padding="same"),
+    Case("stride past the picture", 5, 3, (4, 5), stride=9, padding=1),
+    Case("stride 3", 5, 4, (10, 11), stride=3, padding=1),
     Case("stride 2 x 3, valid", 4, 6, (9, 10), stride=(2, 3), padding="valid"),
     Case("dilation 2 x 1", 4, 6, (9, 8), dilation=(2, 1), padding=(2, 1)),
     Case("dilation, same", 4, 6, (9, 8), dilation=2, padding="same"),
+    Case("dilation 3, stride 2", 17, 4, (11, 12), stride=2, dilation=3, padding=2, batch=1),
     Case("uneven padding", 4, 6, (6, 5), padding=((0, 1), (2, 0))),
-    Case("no bias", 4, 6, (6, 5), bias=False),
+    Case("padding larger than the picture", 5, 4, (2, 3), padding=((5, 4), (4, 7)), batch=1),
+    # Multipliers: filters of one channel lie apart in the tile.
     Case("multiplier 2", 6, 8, (7, 6), multiplier=2, padding=1),
-    Case("multiplier 5, 5 x 5, stride 2", 3, 4, (9, 9), kernel=(5, 5), multiplier=5, stride=2, padding=2),
+    Case("multiplier 2, one past a vector", 17, 20, (4, 9), multiplier=2, padding=1, batch=1),
+    Case("multiplier 3, one past two vectors", 33, 20, (5, 5), multiplier=3, padding=1),
     Case("multiplier 3, one channel", 1, 4, (7, 6), multiplier=3),
+    Case("multiplier 5, 5 x 5, stride 2", 3, 4, (9, 9), kernel=(5, 5), multiplier=5, stride=2, padding=2),
+    # Biases and activations.
+    Case("no bias", 4, 6, (6, 5), bias=False),
     Case("biases and activations", 5, 7, (6, 7), padding=1, depthwise_bias=True, between="relu", activation="relu6"),
     Case("multiplier 4, all at once", 3, 5, (8, 7), (3, 2), 4, 2, (2, 1), "same", 1, True, True, "relu6", "relu"),
-    Case("empty batch", 4, 6, (6, 5), padding=1, multiplier=2, batch=0),
 ]
