@@ -1,0 +1,76 @@
+#include "dispatch.h"
+
+#include <stdexcept>
+
+#include "../cpu_features.h"
+
+namespace sepwise {
+
+#define SEPWISE_KERNEL(name) extern const Kernel name;
+#include "kernels.inc"
+
+namespace {
+
+// The reason why this kernel does not serve this call; empty when it does.
+std::string why_not(const Kernel& kernel, const Conv& conv, Type type, Precision precision) {
+  std::string reason = why_not(kernel);
+  if (!reason.empty()) return reason;
+  if (kernel.type != type) return std::string("computes ") + name_of(kernel.type) + ", asked for " + name_of(type);
+  if (type == Type::float32 && kernel.precision > precision)
+    return std::string("is of precision '") + name_of(kernel.precision) + "', asked for '" + name_of(precision) + "'";
+  const char* refusal = kernel.why_not(conv);
+  return refusal == nullptr ? "" : refusal;
+}
+
+bool serves(const Kernel& kernel, const Conv& conv, Type type, Precision precision) {
+  return kernel.type == type && machine().permitted.has(kernel.needs) &&
+         (type != Type::float32 || kernel.precision <= precision) && kernel.why_not(conv) == nullptr;
+}
+
+[[noreturn]] void refuse(const Conv& conv, Type type, Precision precision, std::string_view name) {
+  const std::string op = "sepwise::separable_conv2d: ";
+  if (!machine().problem.empty()) throw std::runtime_error(op + machine().problem);
+  std::string all;
+  for (const Kernel* kernel : kernels()) {
+    if (name == kernel->name)
+      throw std::runtime_error(op + "kernel '" + kernel->name + "' " + why_not(*kernel, conv, type, precision));
+    all += std::string("\n    ") + kernel->name + " " +
+           (name.empty() ? why_not(*kernel, conv, type, precision) : std::string());
+  }
+  if (name.empty()) throw std::runtime_error(op + "no kernel can run this call" + all);
+  throw std::runtime_error(op + "there is no kernel '" + std::string(name) + "'; there are" + all);
+}
+
+}  // namespace
+
+const char* name_of(Type type) { return type == Type::float32 ? "float32" : "bfloat16"; }
+
+const char* name_of(Precision precision) {
+  return precision == Precision::highest ? "highest" : precision == Precision::high ? "high" : "medium";
+}
+
+const std::vector<const Kernel*>& kernels() {
+  static const std::vector<const Kernel*> table = {
+#define SEPWISE_KERNEL(name) &name,
+#include "kernels.inc"
+  };
+  return table;
+}
+
+std::string why_not(const Kernel& kernel) {
+  if (!machine().problem.empty()) return "does not run: " + machine().problem;
+  if (machine().permitted.has(kernel.needs)) return "";
+  const std::string needs = std::string("needs ") + name_of(kernel.needs);
+  if (machine().offered.has(kernel.needs) || kernel.needs == Isa::amx)
+    return needs + (machine().setting.empty() ? ", which this machine does not offer"
+                                              : ", which SEPWISE_ISA=" + machine().setting + " leaves out");
+  return needs + ", which this machine does not offer";
+}
+
+const Kernel& choose(const Conv& conv, Type type, Precision precision, std::string_view name) {
+  for (const Kernel* kernel : kernels())
+    if ((name.empty() || name == kernel->name) && serves(*kernel, conv, type, precision)) return *kernel;
+  refuse(conv, type, precision, name);
+}
+
+}  // namespace sepwise
