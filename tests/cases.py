@@ -1,6 +1,8 @@
 """The named cases of `separable_conv2d`, each for a reason; tests and checks of every language read the same table."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from math import ceil
 from typing import Any
 
 
@@ -22,6 +24,21 @@ class Case:
     depthwise_bias: bool = False
     between: str | None = None
     activation: str | None = None
+
+
+def pads(padding: Any, size: Sequence[int], extents: Sequence[int], stride: Sequence[int]) -> list[tuple[int, int]]:
+    """Pixels (low, high) added along each axis; "same" puts the odd one at the high end."""
+    if padding == "same":
+        totals = [max((ceil(n / s) - 1) * s + e - n, 0) for n, e, s in zip(size, extents, stride, strict=True)]
+        return [(total // 2, (total + 1) // 2) for total in totals]
+    if padding == "valid":
+        padding = 0
+    return [p if isinstance(p, tuple) else (p, p) for p in each(padding, len(size))]
+
+
+def each(value: Any, axes: int) -> tuple:
+    """One value for each axis."""
+    return (value,) * axes if isinstance(value, int) else tuple(value)
 
 
 CASES = [

@@ -1,12 +1,12 @@
 """What convolutions must give, in NumPy and float64, sharing no code with the library; and how far off one may be."""
 
-from collections.abc import Sequence
 from itertools import product
-from math import ceil, erf
+from math import erf
 from typing import Any
 
 import numpy as np
 import torch
+from cases import each, pads
 
 NUMPY_MODE = {"zeros": "constant", "reflect": "reflect", "replicate": "edge", "circular": "wrap"}
 
@@ -25,10 +25,9 @@ def convolution(
     """Cross-correlation of (N, C, *size) with (O, C / groups, *kernel), any number of axes, one tap at a time."""
     x, weight = _float64(x), _float64(weight)
     axes = weight.ndim - 2
-    stride, dilation = _each(stride, axes), _each(dilation, axes)
+    stride, dilation = each(stride, axes), each(dilation, axes)
     extents = [d * (k - 1) + 1 for k, d in zip(weight.shape[2:], dilation, strict=True)]
-    pads = _pads(padding, x.shape[2:], extents, stride)
-    x = np.pad(x, [(0, 0), (0, 0), *pads], mode=NUMPY_MODE[padding_mode])  # type: ignore[call-overload]
+    x = np.pad(x, [(0, 0), (0, 0), *pads(padding, x.shape[2:], extents, stride)], mode=NUMPY_MODE[padding_mode])
     size = [(n - e) // s + 1 for n, e, s in zip(x.shape[2:], extents, stride, strict=True)]
     x = x.reshape(x.shape[0], groups, x.shape[1] // groups, *x.shape[2:])
     weight = weight.reshape(groups, weight.shape[0] // groups, *weight.shape[1:])
@@ -105,19 +104,6 @@ def error_budget(
     spread = np.sqrt(variance)
     answer = separable(x, depthwise, pointwise, bias, **rest)
     return 6 * (roundings * unit + terms**0.5 * acc) * spread + unit * np.abs(answer)
-
-
-def _pads(padding: Any, size: Sequence[int], extents: Sequence[int], stride: Sequence[int]) -> list[tuple[int, int]]:
-    if padding == "same":
-        totals = [max((ceil(n / s) - 1) * s + e - n, 0) for n, e, s in zip(size, extents, stride, strict=True)]
-        return [(total // 2, (total + 1) // 2) for total in totals]
-    if padding == "valid":
-        padding = 0
-    return [p if isinstance(p, tuple) else (p, p) for p in _each(padding, len(size))]
-
-
-def _each(value: Any, axes: int) -> tuple:
-    return (value,) * axes if isinstance(value, int) else tuple(value)
 
 
 def _float64(tensor: Any) -> np.ndarray:

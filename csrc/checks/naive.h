@@ -1,0 +1,89 @@
+// The contract of kernel.h as a plain loop in float64, sharing no code with the kernels.
+//
+// Numbers are small integers, so that every sum is exact in float32 and in float64, in any order: a kernel must give
+// the same bits. Only activations beyond clamps leave the integers; `exact` says so, and `slack` is then the tolerance.
+#pragma once
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <vector>
+
+#include "../separable_conv2d/kernel.h"
+
+struct Numbers {
+  std::vector<double> x, depthwise, depthwise_bias, pointwise, bias;  // empty: no bias
+};
+
+inline double activated(sepwise::Activation kind, double x) {
+  switch (kind) {
+    case sepwise::Activation::none: return x;
+    case sepwise::Activation::relu: return x > 0 ? x : 0;
+    case sepwise::Activation::relu6: return x < 0 ? 0 : x > 6 ? 6 : x;
+    case sepwise::Activation::silu: return x / (1 + exp(-x));
+    case sepwise::Activation::hardswish: return x * fmin(fmax(x + 3, 0), 6) / 6;
+    case sepwise::Activation::gelu: return x * 0.5 * erfc(-x / sqrt(2));
+    case sepwise::Activation::elu: return x > 0 ? x : expm1(x);
+  }
+  abort();
+}
+
+inline float rounded_to_bf16(float value) {
+  uint32_t bits;
+  memcpy(&bits, &value, 4);
+  bits = (bits + 0x7fff + (bits >> 16 & 1)) & 0xffff0000u;
+  memcpy(&value, &bits, 4);
+  return value;
+}
+
+struct Expected {
+  std::vector<float> y;
+  std::vector<double> slack;
+  bool exact;
+};
+
+inline bool is_clamp(sepwise::Activation kind) { return kind <= sepwise::Activation::relu6; }
+
+inline Expected naive(const sepwise::Conv& conv, const Numbers& numbers, sepwise::Type type,
+                      sepwise::Precision precision) {
+  const bool half_out = type == sepwise::Type::bfloat16;
+  const bool half_mid = half_out || precision == sepwise::Precision::medium;
+  const int64_t mids = conv.mid_channels(), taps = conv.kernel_h * conv.kernel_w;
+  Expected expected{{}, {}, is_clamp(conv.between) && is_clamp(conv.activation)};
+  std::vector<double> mid(mids);
+  for (int64_t pixel = 0; pixel < conv.out_pixels(); pixel++) {
+    const int64_t column = pixel % conv.out_width, row = pixel / conv.out_width % conv.out_height;
+    const int64_t image = pixel / conv.out_width / conv.out_height;
+    for (int64_t q = 0; q < mids; q++) {
+      double sum = numbers.depthwise_bias.empty() ? 0 : numbers.depthwise_bias[q];
+      for (int64_t u = 0; u < conv.kernel_h; u++)
+        for (int64_t v = 0; v < conv.kernel_w; v++) {
+          const int64_t i = row * conv.stride_h + u * conv.dilation_h - conv.pad_top;
+          const int64_t j = column * conv.stride_w + v * conv.dilation_w - conv.pad_left;
+          if (i < 0 || i >= conv.height || j < 0 || j >= conv.width) continue;
+          sum += numbers.x[((image * conv.height + i) * conv.width + j) * conv.channels + q / conv.multiplier] *
+                 numbers.depthwise[q * taps + u * conv.kernel_w + v];
+        }
+      const float value = (float)activated(conv.between, sum);
+      mid[q] = half_mid ? rounded_to_bf16(value) : value;
+    }
+    for (int64_t o = 0; o < conv.out_channels; o++) {
+      double sum = numbers.bias.empty() ? 0 : numbers.bias[o], size = fabs(sum);
+      for (int64_t q = 0; q < mids; q++) {
+        const double product = mid[q] * numbers.pointwise[o * mids + q];
+        sum += product;
+        size += fabs(product);
+      }
+      if (size >= 0x1p24) {
+        fprintf(stderr, "this case is too large: sums up to %g, exact in float32 only below 2^24\n", size);
+        exit(2);
+      }
+      const float value = (float)activated(conv.activation, sum);
+      expected.y.push_back(half_out ? rounded_to_bf16(value) : value);
+      expected.slack.push_back(expected.exact ? 0 : (size + 1) * (half_mid ? 0x1p-7 : 0x1p-18));
+    }
+  }
+  return expected;
+}
