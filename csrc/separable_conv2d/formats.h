@@ -24,8 +24,8 @@ struct FloatInput {
     } else if (VECTORS == 1) {
       x[0] = V::load_first(p, count);
     } else {
-      x[0] = V::load(p);
-      x[1] = V::load_first(p + 4 * V::L, count - V::L);
+      x[0] = count >= V::L ? V::load(p) : V::load_first(p, count);
+      x[1] = V::load_first(p + 4 * V::L, count > V::L ? count - V::L : 0);
     }
   }
   static float number(const void* weights, int64_t index) { return ((const float*)weights)[index]; }

@@ -24,8 +24,8 @@ struct ChannelOrder {
   int64_t places() const { return (full * width + tail) * multiplier; }
   // 32-bit words of a row that the matrix step has to read.
   int64_t words() const {
-    if (C::Mid::bytes == 2) return places() / 2;
-    return C::Input::keeps_order && rest ? places() - tail + rest : places();
+    const bool trimmed = C::Input::keeps_order && C::Mid::bytes == 4 && rest != 0;
+    return trimmed ? places() - tail + rest : places() * C::Mid::bytes / 4;
   }
   // The place of filter j of channel c.
   int64_t place(int64_t c, int64_t j) const {

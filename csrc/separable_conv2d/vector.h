@@ -21,7 +21,7 @@ struct Vector {
   SEPWISE_INLINE F load(const void* p) { return *(const Anywhere*)p; }
   SEPWISE_INLINE void store(void* p, F v) { *(Anywhere*)p = v; }
 
-  // The first `count` lanes, 0 < count <= L; the others are zero, and their memory is not touched.
+  // The first `count` lanes, 0 <= count <= L; the others are zero, and their memory is not touched.
   SEPWISE_INLINE F load_first(const void* p, int64_t count) {
     float lanes[Lanes] __attribute__((aligned(64))) = {};
     memcpy(lanes, p, count * 4);
