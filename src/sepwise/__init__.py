@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from . import nn, zoo
-    from .conversion import Plan, convert, plan
+    from .conversion import Plan, convert, fuse, plan
     from .factor import Factors, factorize
     from .measure import Inspection, inspect
     from .ops import separable_conv2d
@@ -19,6 +19,7 @@ _HOME = {
     "Plan": "conversion",
     "convert": "conversion",
     "factorize": "factor",
+    "fuse": "conversion",
     "inspect": "measure",
     "nn": None,
     "plan": "conversion",
@@ -32,6 +33,7 @@ __all__ = [
     "Plan",
     "convert",
     "factorize",
+    "fuse",
     "inspect",
     "nn",
     "plan",

@@ -1,8 +1,9 @@
-"""Model in, model out: dense convolutions planned, fitted and replaced. Knows no files of pictures and no pages."""
+"""Model in, model out: convolutions planned, fitted, replaced and fused. Knows no files of pictures and no pages."""
 
 from .apply import convert, rebuild
 from .curve import at_budgets
 from .export import export, save_program
+from .fuse import FusedNetwork, FusionReport, fuse
 from .plan import Choice, Plan
 from .planner import check_budget, plan_from
 from .planning import plan, totals_of
@@ -10,12 +11,15 @@ from .survey import Survey, survey
 
 __all__ = [
     "Choice",
+    "FusedNetwork",
+    "FusionReport",
     "Plan",
     "Survey",
     "at_budgets",
     "check_budget",
     "convert",
     "export",
+    "fuse",
     "plan",
     "plan_from",
     "rebuild",

@@ -2,46 +2,69 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterator
 from typing import Any, cast
 
 import torch
 from torch import Tensor, fx, nn
 
 from ..errors import ModelError
+from ..nn import FactoredConv
 from ..nn.dense import DenseConv
 from .graph import NORMS, Network, stored
 
 
 def fold_norms(network: Network) -> list[str]:
-    """Fold every batch normalization that only reads one convertible convolution; returns the names folded.
+    """Fold every batch normalization that only reads one convolution; returns the names of the convolutions.
 
         W'[o] = W[o] * gamma[o] / sqrt(var[o] + eps)        b'[o] = beta[o] + (b[o] - mean[o]) * gamma[o] / sqrt(...)
 
-    Uses the running statistics, so the network computes what it computed in evaluation mode.
+    That is a convolution that could be converted, or a separable layer that ends with a convolution: then W is the
+    weight of its last step. Uses the running statistics, so the network computes what it computed in evaluation mode.
     """
     folded = []
-    for site in network.sites:
-        users = list(site.node.users)
+    for name, node in _ends_in_convolution(network):
+        users = list(node.users)
         if len(users) != 1:
             continue
         found = _norm_module(network, users[0]) or _norm_call(network, users[0])
         if found is None:
             continue
-        scale_shift, after = found
-        _scale(network.conv(site), *scale_shift)
-        if not bool(network.conv(site).weight.isfinite().all()):
-            raise ModelError(
-                f"the batch normalization after {site.name} holds NaN or Inf; repair or reload the weights"
-            )
+        (scale, shift), after = found
+        layer = cast(DenseConv | FactoredConv, network.graph.get_submodule(name))
+        _scale(layer, scale, shift)
+        if not all(bool(p.isfinite().all()) for p in layer.parameters()):
+            raise ModelError(f"the batch normalization after {name} holds NaN or Inf; repair or reload the weights")
         if users[0].op == "call_module":
             network.replace(str(users[0].target), after)
         else:
-            users[0].replace_all_uses_with(site.node)
+            users[0].replace_all_uses_with(node)
             network.graph.graph.erase_node(users[0])
-        folded.append(site.name)
+        folded.append(name)
     network.graph.graph.eliminate_dead_code()
     network.graph.recompile()
     return folded
+
+
+def scale_shift_of(norm: nn.Module) -> tuple[Tensor, Tensor] | None:
+    """What a normalization does to each channel in evaluation, x * scale + shift, float64; None when it is unknown."""
+    if not isinstance(norm, NORMS) or norm.training or norm.running_mean is None or norm.running_var is None:
+        return None
+    return _scale_shift(norm.running_mean, norm.running_var, norm.weight, norm.bias, norm.eps)
+
+
+def _ends_in_convolution(network: Network) -> Iterator[tuple[str, fx.Node]]:
+    calls = Counter(n.target for n in network.graph.graph.nodes if n.op == "call_module")
+    sites = {site.node for site in network.sites}
+    for node in list(network.graph.graph.nodes):
+        if node in sites:
+            yield str(node.target), node
+        elif node.op == "call_module" and calls[node.target] == 1:
+            layer = network.graph.get_submodule(str(node.target))
+            hooked = layer._forward_hooks or layer._forward_pre_hooks
+            if isinstance(layer, FactoredConv) and not hooked and getattr(layer, "activation", None) is None:
+                yield str(node.target), node
 
 
 def _norm_module(network: Network, node: fx.Node) -> tuple[tuple[Tensor, Tensor], nn.Module] | None:
@@ -49,12 +72,8 @@ def _norm_module(network: Network, node: fx.Node) -> tuple[tuple[Tensor, Tensor]
     if node.op != "call_module" or sum(n.target == node.target for n in network.graph.graph.nodes) > 1:
         return None
     norm = network.graph.get_submodule(str(node.target))
-    if not isinstance(norm, NORMS) or norm.training or norm.running_mean is None or norm.running_var is None:
-        return None
-    after = _what_stays(norm)
-    if after is None:
-        return None
-    return _scale_shift(norm.running_mean, norm.running_var, norm.weight, norm.bias, norm.eps), after
+    found, after = scale_shift_of(norm), _what_stays(norm)
+    return None if found is None or after is None else (found, after)
 
 
 def _what_stays(norm: nn.Module) -> nn.Module | None:
@@ -103,9 +122,10 @@ def _scale_shift(
     return scale, shift if bias is None else shift + bias.detach().double()
 
 
-def _scale(conv: DenseConv, scale: Tensor, shift: Tensor) -> None:
-    weight, bias = conv.weight, conv.bias
+def _scale(layer: DenseConv | FactoredConv, scale: Tensor, shift: Tensor) -> None:
+    name = layer.steps[-1].name if isinstance(layer, FactoredConv) else "weight"
+    weight, bias = getattr(layer, name), layer.bias
     old = weight.detach().double()
-    conv.weight = nn.Parameter((old * scale.view(-1, *[1] * (old.dim() - 1))).to(weight.dtype))
+    setattr(layer, name, nn.Parameter((old * scale.view(-1, *[1] * (old.dim() - 1))).to(weight.dtype)))
     new = shift if bias is None else shift + bias.detach().double() * scale
-    conv.bias = nn.Parameter(new.to(weight.dtype))
+    layer.bias = nn.Parameter(new.to(weight.dtype))

@@ -76,7 +76,7 @@ def trace(model: nn.Module, example: Tensor | None = None) -> Network:
     if any(isinstance(p, nn.parameter.UninitializedParameter) for p in model.parameters()):
         raise ModelError("the model has lazy layers without a shape yet; call it once on an example first")
     copied = _copy(model)
-    if not _is_exported(copied):
+    if not is_exported(copied):
         copied.eval()
     graph = copied if isinstance(copied, fx.GraphModule) else _follow(copied, example)
     out_of_place(graph)
@@ -94,9 +94,10 @@ class _Tracer(fx.Tracer):
     """Goes into a module only when a convolution or a normalization is found inside."""
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        if isinstance(m, FactoredConv) or super().is_leaf_module(m, module_qualified_name):
+        known = (*CONVS, *NORMS, FactoredConv)
+        if isinstance(m, known) or super().is_leaf_module(m, module_qualified_name):
             return True
-        return isinstance(m, (*CONVS, *NORMS)) or not any(isinstance(c, (*CONVS, *NORMS)) for c in m.modules())
+        return not any(isinstance(c, known) for c in m.modules())
 
 
 def _copy(model: nn.Module) -> nn.Module:
@@ -154,7 +155,7 @@ def _require_same_answer(model: nn.Module, graph: fx.GraphModule, example: Tenso
             )
 
 
-def _is_exported(model: nn.Module) -> bool:
+def is_exported(model: nn.Module) -> bool:
     return isinstance(model, fx.GraphModule) and any(
         n.op == "call_function" and isinstance(n.target, torch._ops.OpOverload) for n in model.graph.nodes
     )

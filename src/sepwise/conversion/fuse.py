@@ -1,0 +1,182 @@
+"""`fuse`: a network whose depthwise-pointwise chains run as one operation each, with the same outputs."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+
+from ..errors import ModelError, UnsupportedError
+from .activation import activations_of
+from .chains import Chain, find_chains
+from .fold import fold_norms
+from .graph import is_exported, trace
+from .pair import open_cp
+from .sameness import answer, difference
+
+
+@dataclass(frozen=True)
+class FusionReport:
+    """What `fuse` did; `print` it.
+
+    fused          name of the depthwise convolution -> what its layer computes now, in the order in which they run
+    left           name -> one sentence, for depthwise convolutions and separable layers that stay as they are
+    norms          how many normalizations were folded into the convolution before them
+    difference     largest |fused - original| on the example, relative to the largest |original|; the worst output
+    budget         the largest difference that would have been accepted
+    """
+
+    fused: dict[str, str]
+    left: dict[str, str]
+    norms: int
+    difference: float
+    budget: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """All of it as plain types."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        together = len(self.fused) + len(self.left)
+        lines = [f"{len(self.fused)} of {together} depthwise or separable convolutions run as one operation each"]
+        width = max(map(len, (*self.fused, *self.left)), default=0)
+        lines += [f"  {name:{width}}  {what}" for name, what in self.fused.items()]
+        if self.left:
+            lines.append("left as they are:")
+            lines += [f"  {name:{width}}  {why}" for name, why in self.left.items()]
+        lines.append(f"{self.norms} normalizations folded into the convolutions before them")
+        lines.append(
+            f"outputs on the example differ by {self.difference:.1e} of the largest (accepted: {self.budget:.0e})"
+        )
+        return "\n".join(lines)
+
+
+class FusedNetwork(nn.Module):
+    """What `fuse` returns: called like the original, for inference; its parameters require no gradients.
+
+    network          the computation, a `torch.fx.GraphModule`; modules keep their names
+    memory_format    of the weights, and what an input is brought into first; None: inputs are taken as they come
+    report           FusionReport
+    """
+
+    def __init__(
+        self, network: fx.GraphModule, memory_format: torch.memory_format | None, report: FusionReport
+    ) -> None:
+        super().__init__()
+        self.network, self.memory_format, self.report = network, memory_format, report
+
+    def forward(self, x: Tensor) -> Any:
+        return self.network(x if self.memory_format is None else x.contiguous(memory_format=self.memory_format))
+
+
+def fuse(
+    model: nn.Module, example: Tensor, *, memory_format: torch.memory_format = torch.channels_last
+) -> FusedNetwork:
+    """Run every depthwise-pointwise pair of a network as one operation, with the same outputs.
+
+        depthwise -> (norm) -> (activation) -> pointwise -> (norm) -> (activation)    becomes one nn.SeparableConv2d
+
+    Found by structure in the graph of the model, with what `convert` made; normalizations are folded into the weights.
+    What cannot be fused stays as it is, and `report` says why.
+
+    model            in evaluation mode; left unchanged
+    example          an input (N, C, *size) with numbers in it: a picture, or noise. The fused network must answer it as
+                     the model does; other sizes and batches may follow
+    memory_format    of weights and pictures: channels_last, or contiguous_format for a model that needs its views
+    returns          FusedNetwork, an `nn.Module`; its outputs are laid out in that memory format, too
+    Raises ModelError when the model is in training mode, cannot be followed or run, or would answer differently.
+
+    >>> model = nn.Sequential(nn.Conv2d(8, 8, 3, groups=8), nn.BatchNorm2d(8), nn.ReLU6(), nn.Conv2d(8, 16, 1)).eval()
+    >>> fused = fuse(model, torch.randn(1, 8, 9, 9))
+    >>> fused.report.fused
+    {'0': 'depthwise 3x3, relu6, pointwise 8 to 16'}
+    """
+    if memory_format not in (torch.channels_last, torch.contiguous_format):
+        raise UnsupportedError(
+            f"fuse: memory_format={memory_format}: give torch.channels_last or torch.contiguous_format"
+        )
+    source = model.network if isinstance(model, FusedNetwork) else model
+    _check_evaluating(source)
+    traced = trace(source, example)
+    norms = fold_norms(traced)
+    open_cp(traced)
+    chains, left = find_chains(traced)
+    network = traced.graph
+    for chain in chains:
+        _replace(network, chain)
+    _tidy(network)
+    laid = memory_format if example.dim() == 4 else None
+    if laid is not None:
+        network.to(memory_format=laid)  # type: ignore[call-overload]
+    network.requires_grad_(False)
+    found = {chain.name: chain.description for chain in chains}
+    report = FusionReport(found, left, len(norms), *_compare(model, network, laid, example))
+    return FusedNetwork(network, laid, report).eval()
+
+
+def _check_evaluating(model: nn.Module) -> None:
+    if is_exported(model):
+        assert isinstance(model, fx.GraphModule)
+        trains = any(_trains(node) for node in model.graph.nodes)  # flags of exported modules say nothing
+        if trains:
+            raise ModelError("fuse: the program was exported in training mode; call model.eval() before the export")
+        return
+    training = [name for name, module in model.named_modules() if module.training]
+    if training:
+        where = "the model" if training[0] == "" else f"its module {training[0]}"
+        raise ModelError(
+            f"fuse: {where} is in training mode, in which normalization follows each batch; call model.eval() first"
+        )
+
+
+def _trains(node: fx.Node) -> bool:
+    place = {torch.ops.aten.batch_norm.default: 5, torch.ops.aten.dropout.default: 2}.get(node.target)  # type: ignore
+    return place is not None and len(node.args) > place and node.args[place] is True
+
+
+def _replace(graph: fx.GraphModule, chain: Chain) -> None:
+    first, last = chain.nodes[0], chain.nodes[-1]
+    graph.set_submodule(chain.name, chain.pair.layer())
+    with graph.graph.inserting_before(last):
+        call = graph.graph.call_module(chain.name, (first.all_input_nodes[0],))
+    last.replace_all_uses_with(call)
+    for node in reversed(chain.nodes):
+        graph.graph.erase_node(node)
+
+
+def _tidy(network: fx.GraphModule) -> None:
+    """Remove what does nothing or is not used, and let values lie in any memory format."""
+    for node in list(network.graph.nodes):
+        if activations_of(network, node) == []:
+            node.replace_all_uses_with(node.all_input_nodes[0])
+            network.graph.erase_node(node)
+        elif node.op == "call_method" and node.target == "view" and not isinstance(node.args[-1], torch.dtype):
+            node.target = "reshape"  # the same numbers, where `view` demands contiguous memory
+        elif node.op == "call_function" and node.target is torch.ops.aten.view.default:
+            node.target = torch.ops.aten.reshape.default
+    network.graph.eliminate_dead_code()
+    network.delete_all_unused_submodules()
+    network.graph.lint()
+    network.recompile()
+    for name in ("train", "eval"):  # exported programs replace them by refusals; here they do no harm
+        network.__dict__.pop(name, None)
+
+
+def _compare(
+    model: nn.Module, network: nn.Module, memory_format: torch.memory_format | None, example: Tensor
+) -> tuple[float, float]:
+    """Difference and budget of the outputs on the example. Raises ModelError where the first exceeds the second."""
+    wanted = answer(model, example, "fuse: the model cannot run on the example")
+    what, laid = "fuse: the fused network cannot run on the example", example
+    if memory_format is not None:
+        what += f" in {memory_format} (a module may depend on its layout: give the other memory_format)"
+        laid = example.contiguous(memory_format=memory_format)
+    gap, budget = difference(answer(network, laid, what), wanted)
+    if not gap <= budget:
+        raise ModelError(
+            f"fuse: the fused network would answer differently: by {gap:.1e} of the largest value on the example, "
+            f"where {budget:.0e} can be rounding"
+        )
+    return gap, budget
