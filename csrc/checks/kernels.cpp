@@ -95,14 +95,25 @@ bool complain(const char* problem) {
   return false;
 }
 
-bool check(const Case& one, const Kernel& kernel, Place place, const std::string& fault) {
+struct Question {
+  Numbers numbers;
+  Expected expected;
+};
+
+Question question_of(const Case& one, const Kernel& kernel) {
   const Conv& conv = one.conv;
-  const Type type = kernel.type;
   Numbers numbers{small_integers(conv.batch * conv.height * conv.width * conv.channels),
                   small_integers(conv.mid_channels() * conv.kernel_h * conv.kernel_w),
                   small_integers(one.depthwise_bias ? conv.mid_channels() : 0),
-                  small_integers(conv.out_channels * conv.mid_channels()), small_integers(one.bias ? conv.out_channels : 0)};
-  const Expected expected = naive(conv, numbers, type, kernel.precision);
+                  small_integers(conv.out_channels * conv.mid_channels()),
+                  small_integers(one.bias ? conv.out_channels : 0)};
+  Expected expected = naive(conv, numbers, kernel.type, kernel.precision);
+  return {std::move(numbers), std::move(expected)};
+}
+
+bool check(const Conv& conv, const Question& question, const Kernel& kernel, Place place, const std::string& fault) {
+  const auto& [numbers, expected] = question;
+  const Type type = kernel.type;
   const size_t unit = bytes_of(type);
 
   const size_t packed_bytes = kernel.packed_bytes(conv);
@@ -117,8 +128,8 @@ bool check(const Case& one, const Kernel& kernel, Place place, const std::string
                  bias ? bias->data() : nullptr},
                 packed.data());
   }
-  if (fault == "value" && !numbers.x.empty()) numbers.x[numbers.x.size() / 2] += 1;
   const auto x = slab_of("x", numbers.x, type, place);
+  if (fault == "value" && x) write(x->data(), numbers.x.size() / 2, 3, type);
   Slab y("y", conv.out_pixels() * conv.out_channels * unit, unit, place);
 
   Task task{conv, packed.data(), x ? x->data() : nullptr, y.data(), {host_parallel, host_threads, host_scratch}};
@@ -158,11 +169,12 @@ bool check_all(const Kernel& kernel, const std::vector<Case>& cases, const std::
       refused++;
       continue;
     }
+    const Question question = question_of(one, kernel);
     for (Place place : places) {
       host_threads = place == Place::back ? 3 : 1;
       current = std::string(kernel.name) + ", " + one.name + ", memory at the " + name_of(place);
       ran++;
-      failed += !check(one, kernel, place, fault);
+      failed += !check(one.conv, question, kernel, place, fault);
     }
   }
   printf("%-20s %d runs over %zu cases, %d cases refused, %d runs wrong\n", kernel.name, ran, cases.size(), refused,
