@@ -10,9 +10,16 @@
 #include "activation.h"
 #include "formats.h"
 #include "kernel.h"
+#include "regions.h"
 
 namespace sepwise {
 namespace {
+
+// Bit i: column left + i lies inside a picture of `width` columns; for reach <= 32 columns.
+SEPWISE_INLINE uint32_t columns_inside(int64_t left, int64_t reach, int64_t width) {
+  const int64_t begin = left < 0 ? -left : 0, end = width - left < reach ? width - left : reach;
+  return begin >= end ? 0 : (uint32_t)((uint64_t(1) << end) - (uint64_t(1) << begin));
+}
 
 struct Tile {
   char* data;
@@ -67,18 +74,28 @@ SEPWISE_INLINE void depthwise_block(const DepthwiseCall& call, const Block& bloc
     if constexpr (G::fixed) {
       constexpr int reach = (COLUMNS - 1) * G::stride + G::kernel;
       const char* pixel = line;
+      F tap[G::kernel][VECTORS];
+#pragma GCC unroll 8
+      for (int kx = 0; kx < G::kernel; kx++)
+#pragma GCC unroll 2
+        for (int v = 0; v < VECTORS; v++) {
+          tap[kx][v] = V::load(taps + (kx * 2 + v) * L);
+          V::keep(tap[kx][v]);
+        }
 #pragma GCC unroll 32
       for (int i = 0; i < reach; i++, pixel += call.pixel_bytes) {
         if (EDGE && !(block.inside >> i & 1)) continue;
         F x[2];
         C::Input::template load<VECTORS, PARTIAL>(pixel, count, x);
+#pragma GCC unroll 2
+        for (int v = 0; v < VECTORS; v++) V::keep(x[v]);
 #pragma GCC unroll 16
         for (int o = 0; o < COLUMNS; o++) {
           const int kx = i - o * G::stride;
           if (kx >= 0 && kx < G::kernel)
 #pragma GCC unroll 2
             for (int v = 0; v < VECTORS; v++)
-              sum[o][v] = V::add_product(sum[o][v], x[v], V::load(taps + (kx * 2 + v) * L));
+              sum[o][v] = V::add_product(sum[o][v], x[v], tap[kx][v]);
         }
       }
       taps += G::kernel * 2 * L;
@@ -200,39 +217,46 @@ DepthwiseKernel depthwise_kernel(const Conv& conv) {
   return depthwise_kernel_of<C, Any, C::columns>();
 }
 
-SEPWISE_INLINE int64_t ceil_divide(int64_t a, int64_t b) { return (a + b - 1) / b; }
-
-// Output pixels [begin, end) of the flattened output, into rows 0, 1, ... of the tile.
-inline void depthwise_range(const DepthwiseCall& call, const DepthwiseKernel& kernel, const char* x, int64_t begin,
-                            int64_t end, Tile tile) {
+// One block of a row piece: `columns` pixels from column `first` of y.
+SEPWISE_INLINE void depthwise_columns(const DepthwiseCall& call, const DepthwiseKernel& kernel, const char* x,
+                                      const RowPiece& piece, int64_t first, int64_t columns, char* out,
+                                      int64_t row_bytes) {
   const Conv& conv = *call.conv;
-  const int64_t picture = conv.out_height * conv.out_width;
-  const int64_t reach_w = (conv.kernel_w - 1) * conv.dilation_w;
+  const int64_t top = piece.row * conv.stride_h - conv.pad_top;
+  const int64_t left = first * conv.stride_w - conv.pad_left;
+  const int64_t reach = (columns - 1) * conv.stride_w + (conv.kernel_w - 1) * conv.dilation_w + 1;
+  const bool edge = left < 0 || left + reach > conv.width;
   Block block;
-  block.out = tile.data;
-  for (int64_t p = begin; p < end;) {
-    const int64_t image = p / picture, row = p % picture / conv.out_width, column = p % conv.out_width;
-    const int64_t length = end - p < conv.out_width - column ? end - p : conv.out_width - column;
-    const int64_t top = row * conv.stride_h - conv.pad_top;
-    block.first_row = top < 0 ? ceil_divide(-top, conv.dilation_h) : 0;
-    const int64_t rows = top >= conv.height ? 0 : (conv.height - 1 - top) / conv.dilation_h + 1;
-    block.end_row = rows < conv.kernel_h ? rows : conv.kernel_h;
-    const char* line = x + image * conv.height * call.line_bytes + top * call.line_bytes;
-    const int64_t parts = ceil_divide(length, kernel.columns);
+  block.corner = x + (piece.image * conv.height + top) * call.line_bytes + left * call.pixel_bytes;
+  block.first_row = top < 0 ? ceil_divide(-top, conv.dilation_h) : 0;
+  const int64_t rows = top >= conv.height ? 0 : (conv.height - 1 - top) / conv.dilation_h + 1;
+  block.end_row = rows < conv.kernel_h ? rows : conv.kernel_h;
+  block.first_column = left;
+  block.inside = edge && kernel.fixed ? columns_inside(left, reach, conv.width) : ~0u;
+  block.out = out;
+  kernel.table[columns][edge](call, block, row_bytes);
+}
+
+// All pixels of a region, into rows 0, 1, ... of the tile. Blocks below each other follow each other: they share x.
+template <class C>
+void depthwise_region(const DepthwiseCall& call, const DepthwiseKernel& kernel, const char* x, const Region& region,
+                      Tile tile) {
+  char* out = tile.data;
+  for (int64_t i = 0; i < region.count;) {
+    const RowPiece& piece = region.pieces[i];
+    int64_t same = 1;
+    while (i + same < region.count && region.pieces[i + same].first == piece.first &&
+           region.pieces[i + same].length == piece.length)
+      same++;
+    const int64_t parts = ceil_divide(piece.length, kernel.columns);
     for (int64_t part = 0; part < parts; part++) {
-      const int64_t from = length * part / parts, columns = length * (part + 1) / parts - from;
-      const int64_t left = (column + from) * conv.stride_w - conv.pad_left;
-      const int64_t reach = (columns - 1) * conv.stride_w + reach_w + 1;
-      const bool edge = left < 0 || left + reach > conv.width;
-      block.corner = line + left * call.pixel_bytes;
-      block.first_column = left;
-      block.inside = 0;
-      if (kernel.fixed)
-        for (int64_t i = 0; i < reach; i++) block.inside |= (uint32_t)(left + i >= 0 && left + i < conv.width) << i;
-      kernel.table[columns][edge](call, block, tile.row_bytes);
-      block.out += columns * tile.row_bytes;
+      const int64_t from = piece.length * part / parts, columns = piece.length * (part + 1) / parts - from;
+      for (int64_t s = 0; s < same; s++)
+        depthwise_columns(call, kernel, x, region.pieces[i + s], piece.first + from, columns,
+                          out + (s * piece.length + from) * tile.row_bytes, tile.row_bytes);
     }
-    p += length;
+    out += same * piece.length * tile.row_bytes;
+    i += same;
   }
 }
 

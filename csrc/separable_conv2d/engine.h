@@ -16,6 +16,7 @@
 #include "kernel.h"
 #include "matmul.h"
 #include "order.h"
+#include "regions.h"
 
 namespace sepwise {
 namespace {
@@ -78,20 +79,15 @@ void pack(const Conv& conv, const Weights& weights, void* packed) {
   pack_pointwise<C>(conv, weights, (float*)packed + Packed<C>::depthwise_floats(conv));
 }
 
-// How many output pixels make a tile. Small enough for the tile to stay in the nearest cache, large enough for a panel
-// of weights to be used several times once it has come; the same number of tiles for every thread.
+// About how many output pixels make a tile. Small enough for the tile to stay in the nearest cache, large enough for a
+// panel of weights to be used several times once it has come.
 template <class C>
-int64_t tile_pixels(const Conv& conv, int64_t row_bytes, int64_t threads) {
-  constexpr int64_t near = 28 * 1024, far = 224 * 1024;
-  const int64_t weights = Packed<C>::panel_floats(conv) * 4;
-  const int64_t budget = weights <= 512 * 1024 ? near : far;
+int64_t tile_pixels(const Conv& conv, int64_t row_bytes) {
+  constexpr int64_t near = 96 * 1024, far = 224 * 1024;
+  const int64_t budget = Packed<C>::panel_floats(conv) * 4 <= 512 * 1024 ? near : far;
   int64_t pixels = budget / row_bytes / C::rows * C::rows;
   if (pixels < 2 * C::rows) pixels = 2 * C::rows;
-  if (pixels > 16 * C::rows) pixels = 16 * C::rows;
-  const int64_t total = conv.out_pixels();
-  const int64_t rounds = ceil_divide(total, pixels * threads);
-  if (rounds > 8) return pixels;
-  return round_up(ceil_divide(total, rounds * threads), C::rows <= 8 ? C::rows : 2);
+  return pixels < Region::most_pixels ? pixels : Region::most_pixels / C::rows * C::rows;
 }
 
 template <class C>
@@ -102,26 +98,35 @@ struct Run {
   MatmulCall matmul;
   MatmulBlock matmul_table[C::rows + 1][3];
   const float* panels;
-  int64_t pixels, tiles, next;
+  Regions regions;
+  int64_t next;
 
-  void tile(int64_t index, Tile memory) {
+  void tile(const Region& region, Tile memory) {
     const Conv& conv = task->conv;
-    const int64_t begin = index * pixels, total = conv.out_pixels();
-    const int64_t end = begin + pixels < total ? begin + pixels : total;
-    depthwise_range(depthwise, depthwise_kernel, (const char*)task->x, begin, end, memory);
-    matmul_range<C>(matmul, matmul_table, memory.data, end - begin, panels, (char*)task->y + begin * matmul.out_bytes,
-                    conv.out_channels);
+    depthwise_region<C>(depthwise, depthwise_kernel, (const char*)task->x, region, memory);
+    const int64_t pixel_bytes = conv.out_channels * C::Output::bytes;
+    char* out[Region::most_pixels];
+    int64_t pixel = 0;
+    for (int64_t i = 0; i < region.count; i++) {
+      const RowPiece& piece = region.pieces[i];
+      char* row = (char*)task->y + ((piece.image * conv.out_height + piece.row) * conv.out_width + piece.first) * pixel_bytes;
+      for (int64_t c = 0; c < piece.length; c++, row += pixel_bytes) out[pixel++] = row;
+    }
+    matmul_range<C>(matmul, matmul_table, memory.data, pixel, panels, out, conv.out_channels);
   }
 
   // One thread's share: the next tile that nobody has taken, until none is left.
   static void share(void* context, int64_t) {
     Run& run = *(Run*)context;
     FlushSubnormals flush;
-    Tile memory{(char*)run.task->host.scratch(0, run.pixels * run.matmul.row_bytes), run.matmul.row_bytes};
+    const int64_t row_bytes = run.matmul.row_bytes;
+    Tile memory{(char*)run.task->host.scratch(0, run.regions.pixels() * row_bytes), row_bytes};
+    Region region;
     for (;;) {
       const int64_t index = __atomic_fetch_add(&run.next, 1, __ATOMIC_RELAXED);
-      if (index >= run.tiles) return;
-      run.tile(index, memory);
+      if (index >= run.regions.count()) return;
+      run.regions.get(index, region);
+      run.tile(region, memory);
     }
   }
 };
@@ -133,20 +138,19 @@ void run(const Task& task) {
   const ChannelOrder<C> order(conv);
   // One line more than a row holds: rows a power of two apart would share few lines of the nearest cache.
   const int64_t row_bytes = round_up(order.places() * C::Mid::bytes, alignment) + alignment;
-  Run<C> run;
-  run.task = &task;
-  run.depthwise = {&conv, (const float*)task.packed, clamp_of(conv.between), conv.channels * C::Input::bytes,
-                   conv.width * conv.channels * C::Input::bytes};
-  run.depthwise_kernel = depthwise_kernel<C>(conv);
-  run.matmul = {order.words(), row_bytes, conv.out_channels * C::Output::bytes, clamp_of(conv.activation),
-                conv.activation};
+  const int64_t threads = task.host.threads;
+  Run<C> run{.task = &task,
+             .depthwise = {&conv, (const float*)task.packed, clamp_of(conv.between), conv.channels * C::Input::bytes,
+                           conv.width * conv.channels * C::Input::bytes},
+             .depthwise_kernel = depthwise_kernel<C>(conv),
+             .matmul = {order.words(), row_bytes, clamp_of(conv.activation), conv.activation},
+             .matmul_table = {},
+             .panels = (const float*)task.packed + Packed<C>::depthwise_floats(conv),
+             .regions = Regions(conv, tile_pixels<C>(conv, row_bytes), C::rows, threads),
+             .next = 0};
   MatmulTable<C, C::rows>::set(run.matmul_table);
-  run.panels = (const float*)task.packed + Packed<C>::depthwise_floats(conv);
-  run.pixels = tile_pixels<C>(conv, row_bytes, task.host.threads);
-  run.tiles = ceil_divide(conv.out_pixels(), run.pixels);
-  run.next = 0;
-  const int64_t shares = run.tiles < task.host.threads ? run.tiles : task.host.threads;
-  task.host.parallel(shares, Run<C>::share, &run);
+  const int64_t tiles = run.regions.count();
+  task.host.parallel(tiles < threads ? tiles : threads, Run<C>::share, &run);
 }
 
 inline const char* can_all(const Conv&) { return nullptr; }

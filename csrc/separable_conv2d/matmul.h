@@ -15,14 +15,13 @@ namespace {
 struct MatmulCall {
   int64_t words;      // of one row of the tile
   int64_t row_bytes;  // from one row of the tile to the next
-  int64_t out_bytes;  // from one pixel of y to the next
   Clamp clamp;
   Activation activation;
 };
 
 template <class C, int ROWS, int VECTORS>
 static __attribute__((noinline)) void matmul_block(const MatmulCall& call, const char* tile, const float* panel,
-                                                   char* out, int64_t channels) {
+                                                   char* const* out, int64_t offset, int64_t channels) {
   using V = typename C::V;
   using F = typename V::F;
   constexpr int L = V::L;
@@ -88,13 +87,14 @@ static __attribute__((noinline)) void matmul_block(const MatmulCall& call, const
 #pragma GCC unroll 2
     for (int v = 0; v < VECTORS; v++) y[v] = V::at_most(V::at_least(sum[r][v], low), high);
     if (VECTORS == 2 && whole)
-      C::Output::store(out + r * call.out_bytes, y[0], y[1]);
+      C::Output::store(out[r] + offset, y[0], y[1]);
     else
-      C::Output::store_first(out + r * call.out_bytes, y[0], y[1], channels);
+      C::Output::store_first(out[r] + offset, y[0], y[1], channels);
   }
 }
 
-using MatmulBlock = void (*)(const MatmulCall&, const char* tile, const float* panel, char* out, int64_t channels);
+using MatmulBlock = void (*)(const MatmulCall&, const char* tile, const float* panel,
+                             char* const* out, int64_t offset, int64_t channels);
 
 template <class C, int ROWS>
 struct MatmulTable {
@@ -109,10 +109,10 @@ struct MatmulTable<C, 0> {
   static void set(MatmulBlock (*)[3]) {}
 };
 
-// Rows of the tile x all panels -> y at `out`. A panel stays in the nearest cache while all rows pass it.
+// Rows of the tile x all panels -> y, one pointer a row. A panel stays in the nearest cache while all rows pass it.
 template <class C>
 void matmul_range(const MatmulCall& call, const MatmulBlock (*table)[3], const char* tile, int64_t rows,
-                  const float* packed, char* out, int64_t out_channels) {
+                  const float* packed, char* const* out, int64_t out_channels) {
   constexpr int width = 2 * C::V::L;
   const int64_t blocks = (rows + C::rows - 1) / C::rows;
   for (int64_t first = 0; first < out_channels; first += width) {
@@ -120,8 +120,8 @@ void matmul_range(const MatmulCall& call, const MatmulBlock (*table)[3], const c
     const int vectors = channels <= C::V::L ? 1 : 2;
     for (int64_t b = 0; b < blocks; b++) {
       const int64_t begin = rows * b / blocks, end = rows * (b + 1) / blocks;
-      table[end - begin][vectors](call, tile + begin * call.row_bytes, packed,
-                                  out + begin * call.out_bytes + first * C::Output::bytes, channels);
+      table[end - begin][vectors](call, tile + begin * call.row_bytes, packed, out + begin,
+                                  first * C::Output::bytes, channels);
     }
     packed += (call.words + 1) * vectors * C::V::L;
   }

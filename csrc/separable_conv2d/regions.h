@@ -1,0 +1,85 @@
+// Which output pixels a tile holds: a list of row pieces, so that the depthwise step finds the rows of x it shares
+// between rows of y still in the nearest cache.
+//
+// Narrow pictures are cut into runs of pixels, flattened over rows and pictures, all of the same length: equal work for
+// all threads. Wide ones are cut into strips, and these into rectangles.
+#pragma once
+
+#include "kernel.h"
+#include "vector.h"
+
+namespace sepwise {
+namespace {
+
+SEPWISE_INLINE int64_t ceil_divide(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+// A piece of one row of y.
+struct RowPiece {
+  int64_t image, row, first, length;
+};
+
+struct Region {
+  static constexpr int64_t most_pixels = 256;
+  RowPiece pieces[most_pixels];
+  int64_t count, pixels;
+
+  void add(int64_t image, int64_t row, int64_t first, int64_t length) {
+    pieces[count++] = {image, row, first, length};
+    pixels += length;
+  }
+};
+
+class Regions {
+ public:
+  // About `pixels` in a region, at most Region::most_pixels; a multiple of `unit` where there are many.
+  Regions(const Conv& conv, int64_t pixels, int64_t unit, int64_t threads)
+      : width_(conv.out_width), height_(conv.out_height), total_rows_(conv.batch * conv.out_height) {
+    strips_ = width_ <= widest ? 1 : ceil_divide(width_, widest);
+    strip_ = ceil_divide(width_, strips_);
+    if (strips_ == 1) {
+      const int64_t total = conv.out_pixels(), rounds = ceil_divide(total, pixels * threads);
+      // Few rounds: the same share for every thread, though it be no whole number of blocks.
+      pixels_ = rounds > 8 ? pixels / unit * unit : ceil_divide(total, rounds * threads);
+      count_ = ceil_divide(total, pixels_);
+    } else {
+      rows_ = pixels / strip_ < 1 ? 1 : pixels / strip_;
+      rows_ = rows_ > 1 ? rows_ / 2 * 2 : 1;
+      if (rows_ > height_) rows_ = height_;
+      const int64_t rounds = ceil_divide(ceil_divide(total_rows_, rows_) * strips_, threads);
+      if (rounds <= 8) rows_ = ceil_divide(total_rows_, ceil_divide(rounds * threads, strips_));
+      if (rows_ * strip_ > Region::most_pixels) rows_ = Region::most_pixels / strip_;
+      count_ = ceil_divide(total_rows_, rows_) * strips_;
+    }
+  }
+
+  int64_t count() const { return count_; }
+  // The most pixels of any region.
+  int64_t pixels() const { return strips_ == 1 ? pixels_ : rows_ * strip_; }
+
+  void get(int64_t index, Region& region) const {
+    region.count = region.pixels = 0;
+    if (strips_ == 1) {
+      int64_t pixel = index * pixels_, row = pixel / width_, first = pixel % width_;
+      int64_t left = total_rows_ * width_ - pixel < pixels_ ? total_rows_ * width_ - pixel : pixels_;
+      for (; left > 0; row++, first = 0) {
+        const int64_t length = left < width_ - first ? left : width_ - first;
+        region.add(row / height_, row % height_, first, length);
+        left -= length;
+      }
+    } else {
+      const int64_t first = index % strips_ * strip_;
+      const int64_t length = width_ - first < strip_ ? width_ - first : strip_;
+      const int64_t begin = index / strips_ * rows_;
+      const int64_t end = begin + rows_ < total_rows_ ? begin + rows_ : total_rows_;
+      if (length > 0)
+        for (int64_t row = begin; row < end; row++) region.add(row / height_, row % height_, first, length);
+    }
+  }
+
+ private:
+  static constexpr int64_t widest = 32;
+  int64_t width_, height_, total_rows_, strips_, strip_, pixels_ = 0, rows_ = 0, count_;
+};
+
+}  // namespace
+}  // namespace sepwise
