@@ -1,0 +1,13 @@
+"""`python -m bench ops ...`"""
+
+import sys
+
+from bench import ops
+
+COMMANDS = {"ops": ops.main}
+
+if __name__ == "__main__":
+    if len(sys.argv) < 2 or sys.argv[1] not in COMMANDS:
+        print(f"usage: ./run bench {{{','.join(COMMANDS)}}} ...; ./run bench ops --help", file=sys.stderr)
+        sys.exit(2)
+    sys.exit(COMMANDS[sys.argv[1]](sys.argv[2:]))

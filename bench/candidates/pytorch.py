@@ -1,0 +1,110 @@
+"""What the PyTorch runtimes share: tensors in channels_last, the stock pair as a module, the float32 switches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from bench.candidates import Candidate, Job
+from sepwise.ops.activations import ACTIVATIONS
+
+# `torch.backends.fp32_precision`: what float32 convolutions and products may use inside. It stands above
+# `torch.set_float32_matmul_precision` ("medium" = "bf16") and the switches of single back ends.
+SWITCHES = ("tf32", "bf16")
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+class Pair(nn.Module):
+    """Two stock convolutions and their activations."""
+
+    def __init__(self, job: Job) -> None:
+        super().__init__()
+        w, t = job.workload, job.tensors
+        self.depthwise = nn.Conv2d(
+            w.channels, w.mid_channels, w.kernel, w.stride, w.padding, groups=w.channels, dtype=DTYPES[job.dtype]
+        )
+        self.pointwise = nn.Conv2d(w.mid_channels, w.out_channels, 1, dtype=DTYPES[job.dtype])
+        self.between, self.activation = activation(w.between), activation(w.activation)
+        fill(self.depthwise, t.depthwise[:, None], t.depthwise_bias)
+        fill(self.pointwise, t.pointwise[:, :, None, None], t.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.activation(self.pointwise(self.between(self.depthwise(x))))
+
+
+class SumOfPairs(nn.Module):
+    """A depth multiplier m as m pairs of multiplier 1, added up: often faster than the grouped convolution."""
+
+    def __init__(self, job: Job) -> None:
+        super().__init__()
+        w, t, m = job.workload, job.tensors, job.workload.multiplier
+        self.depthwise, self.pointwise = nn.ModuleList(), nn.ModuleList()
+        for j in range(m):
+            depthwise = nn.Conv2d(
+                w.channels, w.channels, w.kernel, w.stride, w.padding, groups=w.channels, dtype=DTYPES[job.dtype]
+            )
+            pointwise = nn.Conv2d(w.channels, w.out_channels, 1, bias=j == 0, dtype=DTYPES[job.dtype])
+            fill(depthwise, t.depthwise[j::m, None], t.depthwise_bias[j::m])
+            fill(pointwise, t.pointwise[:, j::m, None, None], t.bias if j == 0 else None)
+            self.depthwise.append(depthwise)
+            self.pointwise.append(pointwise)
+        self.between, self.activation = activation(w.between), activation(w.activation)
+
+    def forward(self, x: Tensor) -> Tensor:
+        parts = [p(self.between(d(x))) for d, p in zip(self.depthwise, self.pointwise, strict=True)]
+        y = parts[0]
+        for part in parts[1:]:
+            y = y + part
+        return self.activation(y)
+
+
+FORMS: dict[str, type[nn.Module]] = {"": Pair, ", sum of pairs": SumOfPairs}
+
+
+def forms(job: Job) -> dict[str, nn.Module]:
+    """Suffix of the name -> module, in channels_last and eval mode."""
+    wanted = FORMS if job.workload.multiplier > 1 else {"": Pair}
+    return {name: form(job).eval().to(memory_format=torch.channels_last) for name, form in wanted.items()}  # type: ignore[call-overload]
+
+
+def activation(name: str | None) -> Callable[[Tensor], Tensor]:
+    return (lambda x: x) if name is None else ACTIVATIONS[name]
+
+
+def fill(conv: nn.Conv2d, weight: np.ndarray, bias: np.ndarray | None) -> None:
+    with torch.no_grad():
+        conv.weight.copy_(torch.from_numpy(weight))
+        if bias is not None and conv.bias is not None:
+            conv.bias.copy_(torch.from_numpy(bias))
+
+
+def tensor(array: np.ndarray, dtype: str) -> Tensor:
+    return torch.tensor(array, dtype=DTYPES[dtype])
+
+
+def picture(job: Job) -> Tensor:
+    """x as (N, C, H, W) in channels_last."""
+    return tensor(job.tensors.x, job.dtype).permute(0, 3, 1, 2)
+
+
+def candidate(call: Callable[[Tensor], Tensor], x: Tensor, switch: str = "none", chose: str = "") -> Candidate:
+    """`call(x)` in inference mode, under a setting of `torch.backends.fp32_precision`."""
+
+    def settle() -> None:
+        torch.backends.fp32_precision = switch  # type: ignore[attr-defined]
+
+    def run() -> Tensor:
+        with torch.inference_mode():
+            return call(x)
+
+    def answer() -> np.ndarray:
+        return run().permute(0, 2, 3, 1).float().contiguous().numpy()
+
+    return Candidate(run, answer, settle, chose)
+
+
+def set_threads(threads: int) -> None:
+    torch.set_num_threads(threads)

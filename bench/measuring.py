@@ -1,0 +1,169 @@
+"""One workload on one number of threads: outputs checked first, then everything timed in turn, round after round."""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from math import isfinite
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bench import quiet
+from bench.answer import BOUND, Tensors, Verdict, judge
+from bench.candidates import OURS, RUNTIMES
+from bench.process import Worker, WorkerError
+from bench.worker import save_tensors
+from bench.workload import Workload
+
+# A block is taken again when its threads stood in the queue for a processor for more than this share of its time.
+WAITING = 0.02
+TRIES = 5
+
+
+@dataclass
+class Entry:
+    """What became of one candidate.
+
+    ours        accuracy class promised, for an implementation of ours; "" for a peer
+    error       see `bench.answer.Verdict`
+    refused     why it was not timed; "" when it was
+    rounds_us   microseconds of a call, one median for each round
+    """
+
+    runtime: str
+    ours: str = ""
+    chose: str = ""
+    error: float | None = None
+    peak: float | None = None
+    refused: str = ""
+    rounds_us: list[float] = field(default_factory=list)
+
+
+class Workers:
+    """A process for each runtime, started when first needed and again after it died."""
+
+    def __init__(self, threads: int, start: Callable[[str, int], Worker] = Worker) -> None:
+        self.threads, self._start = threads, start
+        self._workers: dict[str, Worker] = {}
+
+    def get(self, runtime: str) -> Worker:
+        if runtime not in self._workers or not self._workers[runtime].alive:
+            self._workers[runtime] = self._start(runtime, self.threads)
+        return self._workers[runtime]
+
+    def pids(self) -> list[int]:
+        return [worker.pid for worker in self._workers.values() if worker.alive]
+
+    def close(self) -> None:
+        for worker in self._workers.values():
+            worker.close()
+
+
+def build_and_check(
+    workers: Workers,
+    workload: Workload,
+    tensors: Tensors,
+    answer: np.ndarray,
+    dtype: str,
+    classes: Sequence[str],
+    implementations: Sequence[str],
+) -> dict[str, Entry]:
+    """Every candidate of every runtime, built, run once and compared with the answer; a wrong one is refused."""
+    entries: dict[str, Entry] = {}
+    loosest = max(BOUND[accuracy] for accuracy in classes)
+    with tempfile.TemporaryDirectory() as folder:
+        save_tensors(tensors, Path(folder))
+        job = {
+            "workload": workload.to_dict(),
+            "dtype": dtype,
+            "threads": workers.threads,
+            "classes": list(classes),
+            "implementations": list(implementations),
+        }
+        for runtime in RUNTIMES:
+            try:
+                built = workers.get(runtime).ask("build", folder=folder, **job)["built"]
+            except WorkerError as error:
+                entries[runtime] = Entry(runtime, refused=str(error))
+                continue
+            digests: dict[str, str] = {}
+            for name, found in built.items():
+                ours = name.rpartition(", ")[2] if runtime == OURS else ""
+                entry = entries[name] = Entry(runtime, ours, found.get("chose", ""), refused=found.get("refused", ""))
+                if entry.refused:
+                    continue
+                output = np.load(found["output"], mmap_mode="r")
+                digests[name] = hashlib.blake2b(output.tobytes()).hexdigest()
+                check(entry, judge(output, answer), BOUND[ours] if ours else loosest)
+                Path(found["output"]).unlink()
+            drop_idle_switches(entries, digests)
+    return entries
+
+
+def check(entry: Entry, verdict: Verdict, bound: float) -> None:
+    """Note how far off it is, and refuse what is too far."""
+    if isfinite(verdict.error):
+        entry.error, entry.peak = verdict.error, verdict.peak
+    entry.refused = verdict.refusal(bound) or ""
+
+
+def drop_idle_switches(entries: Mapping[str, Entry], digests: Mapping[str, str]) -> None:
+    """A float32 switch that gives the same bits as the plain form changes nothing here, so it is not timed."""
+    for name, digest in digests.items():
+        plain, _, permitted = name.rpartition(", ")
+        if permitted.endswith(" permitted") and digests.get(plain) == digest and not entries[name].refused:
+            entries[name].refused = f"same bits as {plain!r}: the switch does nothing here"
+
+
+def time_rounds(workers: Workers, entries: Mapping[str, Entry], rounds: int) -> dict[str, Any]:
+    """Every candidate not refused, one block each round; each round starts with the next one.
+
+    returns     "strangers": share of a core that other programs took meanwhile; "disturbed": share of the blocks that
+                had to be taken although others were in their way
+    """
+    disturbed, blocks, start = 0, 0, quiet.Usage.now(workers.pids())
+    for number in range(rounds):
+        names = [name for name, entry in entries.items() if not entry.refused]
+        turn = number % max(len(names), 1)
+        for name in names[turn:] + names[:turn]:
+            entry = entries[name]
+            if entry.refused:  # its process died earlier in this round, with another candidate
+                continue
+            try:
+                us, clean = _time_block(workers, entry.runtime, name)
+                entry.rounds_us.append(us)
+                disturbed, blocks = disturbed + (not clean), blocks + 1
+            except WorkerError as error:
+                for lost in entries.values():
+                    if lost.runtime == entry.runtime:
+                        lost.refused, lost.rounds_us = lost.refused or str(error), []
+    strangers = quiet.Usage.now(workers.pids()).strangers_since(start)
+    return {"strangers": round(strangers, 3), "disturbed": round(disturbed / max(blocks, 1), 3)}
+
+
+def _time_block(workers: Workers, runtime: str, name: str) -> tuple[float, bool]:
+    """Microseconds of a call, and whether nobody was in its way; repeated while somebody was, TRIES times at most."""
+    worker = workers.get(runtime)
+    for _ in range(TRIES):
+        quiet.settle(workers.pids())
+        with quiet.Waiting(worker.pid) as waiting:
+            us = worker.ask("time", candidate=name)["us"]
+        if waiting.share <= WAITING:
+            return us, True
+    return us, False
+
+
+def measure_machine(workers: Workers) -> dict[str, Any]:
+    """The roofline of these threads, see `bench.roofline`; taken again like a block while others are in its way."""
+    worker = workers.get("eager")
+    for _ in range(TRIES):
+        quiet.settle(workers.pids())
+        with quiet.Waiting(worker.pid) as waiting:
+            found = worker.ask("roofline", threads=workers.threads)["roofline"]
+        if waiting.share <= WAITING:
+            break
+    return found

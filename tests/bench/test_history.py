@@ -1,0 +1,117 @@
+"""Nothing is timed twice, nothing half written is believed."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from bench import history, ops
+from bench.measuring import Entry
+from bench.workload import Workload
+from sepwise import records
+
+PAIR = Workload("pair", 1, 8, 16, 10, 10, 3, 1, 1, 1, "relu", "relu")
+SAME = {"code": "c0de", "versions": {"torch": "2"}, "isa": ""}
+
+
+def record(rounds=3, threads=1, dtype="float32", workload=PAIR, **about):
+    entries = {
+        "auto, highest": Entry("ours", "highest", "cpu", 1e-7, 1e-6, "", [1.234, 2.0, 3.0]),
+        "eager": Entry("eager", refused="it is broken"),
+    }
+    kept = {"shapes": "study", "classes": ["highest"], "implementations": ["auto"], "disturbed": 0.0}
+    return history.to_record(entries, workload, dtype, threads, rounds, **SAME, **{**kept, **about})
+
+
+def test_a_record_comes_back(tmp_path):
+    path = tmp_path / "ops.jsonl"
+    records.append(path, [record()])
+    (back,) = history.read(path)
+    assert back.value["auto, highest"]["rounds_us"] == [1.23, 2.0, 3.0]
+    assert back.value["eager"] == {"runtime": "eager", "refused": "it is broken"}
+    assert Workload(**back.about["workload"]) == PAIR
+    assert json.dumps(back.about)
+
+
+def test_a_line_cut_off_by_a_kill_is_removed(tmp_path, capsys):
+    path = tmp_path / "ops.jsonl"
+    records.append(path, [record()])
+    whole = path.read_text()
+    path.write_text(whole + whole[: len(whole) // 2])
+    assert len(history.read(path)) == 1
+    assert path.read_text() == whole
+    assert "the last line was never finished" in capsys.readouterr().err
+    assert history.read(tmp_path / "absent.jsonl") == []
+
+
+def test_the_newest_cell_of_a_place_is_shown():
+    old, new, other = record(), record(rounds=9), record(threads=2)
+    assert [c.n for c in history.newest([old, other, new])] == [9, 3]
+
+
+@pytest.mark.parametrize(
+    ("about", "covered"),
+    [
+        ({}, True),
+        ({"classes": ["high"]}, False),
+        ({"implementations": ["cpu"]}, False),
+        ({"disturbed": 0.5}, False),
+        ({"classes": ["highest", "high"], "implementations": ["auto", "cpu"]}, True),
+    ],
+)
+def test_finished_means_all_that_is_asked_for(about, covered):
+    assert history.covers(record(**about), ["highest"], ["auto"], rounds=3) is covered
+    assert not history.covers(record(**about), ["highest"], ["auto"], rounds=4)
+
+
+def unfinished(path, *arguments):
+    args = ops._parser().parse_args(
+        ["--shapes", "study/128x56", "--rounds", "3", "--impl", "auto", "--results", str(path), *arguments]
+    )
+    return [(c.dtype, c.threads) for c in ops._unfinished(args, SAME)]
+
+
+def test_a_second_run_does_only_what_is_missing(tmp_path, monkeypatch):
+    from bench import workload
+
+    path = tmp_path / "ops.jsonl"
+    (_, pair), *_ = workload.select(["study/128x56"])
+    wanted = ["--classes", "highest", "bf16"]
+    assert unfinished(path, *wanted) == [("float32", (1, 2)), ("bfloat16", (1, 2))]
+    records.append(path, [record(workload=pair)])
+    assert unfinished(path, *wanted) == [("float32", (2,)), ("bfloat16", (1, 2))]
+    assert unfinished(path, "--classes", "high") == [("float32", (1, 2))]
+    assert unfinished(path, *wanted, "--again") == [("float32", (1, 2)), ("bfloat16", (1, 2))]
+    records.append(path, [record(workload=pair, threads=2), record(workload=pair, dtype="bfloat16", classes=["bf16"])])
+    assert unfinished(path, *wanted) == [("bfloat16", (2,))]
+    assert unfinished(path, *wanted, "--threads", "1") == []
+    other = replace(record(), machine={**records.machine(), "processor": "another"})
+    assert history.key(other.about, other.machine) != history.key(record().about, records.machine())
+    monkeypatch.setitem(SAME, "code", "changed")
+    assert unfinished(path, *wanted) == [("float32", (1, 2)), ("bfloat16", (1, 2))]
+
+
+def test_the_fingerprint_follows_the_code(tmp_path):
+    (tmp_path / "csrc").mkdir()
+    source = tmp_path / "csrc" / "kernel.cpp"
+    source.write_text("one")
+    first = history.code_fingerprint(tmp_path)
+    (tmp_path / "docs.md").write_text("words")
+    assert history.code_fingerprint(tmp_path) == first
+    source.write_text("two")
+    assert history.code_fingerprint(tmp_path) != first
+
+
+def test_the_table_needs_records_alone(tmp_path, capsys):
+    from bench import workload
+
+    path = tmp_path / "ops.jsonl"
+    (_, pair), *_ = workload.select(["study/128x56"])
+    rest = {"floor": {"highest": {"us": 1.0, "bound": "compute"}}, "date": "2026-01-02", "strangers": 0.0}
+    records.append(path, [record(workload=pair, **rest)])
+    assert ops.main(["--table", "--results", str(path)]) == 0
+    assert "128x56" in capsys.readouterr().out
+    assert ops.main(["--table", "--json", "--results", str(path), "--threads", "2"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"rows": [], "summaries": []}
+    assert ops.main(["--table", "--shapes", "nothing"]) == 1
+    assert "bench ops: there are no shapes 'nothing'" in capsys.readouterr().err

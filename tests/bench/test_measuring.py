@@ -1,0 +1,109 @@
+"""Check first, then time in turn: with processes that answer as they are told."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bench import measuring, quiet
+from bench.answer import draw, solve
+from bench.measuring import Workers, build_and_check, time_rounds
+from bench.process import WorkerError
+from bench.workload import Workload
+
+PAIR = Workload("pair", 1, 4, 4, 6, 6, 3, 1, 1, 1, "relu", None)
+TENSORS = draw(PAIR, "float32")
+ANSWER = solve(PAIR, TENSORS)
+
+
+class Scripted:
+    """Candidates whose outputs are the answer, changed; notes what it was asked."""
+
+    outputs = {  # noqa: RUF012
+        "ours": {"auto, highest": 0.0, "cpu, highest": 1e-3},
+        "eager": {"eager": 0.0, "eager, tf32 permitted": 0.0, "eager, bf16 permitted": 2e-7},
+        "compiled": {"compile": float("nan")},
+        "onnx_runtime": {},
+        "open_vino": {"openvino NHWC": 0.0},
+    }
+    timed: list[str]
+
+    def __init__(self, runtime, threads):
+        self.runtime, self.alive, self.pid = runtime, True, 0
+
+    def ask(self, do, **request):
+        if do == "time":
+            self.timed.append(request["candidate"])
+            if request["candidate"] == "openvino NHWC" and self.timed.count("openvino NHWC") == 2:
+                self.alive = False
+                raise WorkerError("open_vino ended by signal 9 during 'time'")
+            return {"us": 5.0, "calls": 3}
+        if self.runtime == "onnx_runtime":
+            raise WorkerError("onnx_runtime ended with exit code 1 during 'build': no module")
+        built = {}
+        for number, (name, off) in enumerate(self.outputs[self.runtime].items()):
+            file = Path(request["folder"]) / f"{self.runtime}{number}.npy"
+            np.save(file, (ANSWER * (1 + off)).astype(np.float32))
+            built[name] = {"output": str(file), "chose": "cpu"}
+        return {"built": built}
+
+    def close(self):
+        self.alive = False
+
+
+@pytest.fixture
+def workers(monkeypatch):
+    monkeypatch.setattr(quiet, "PAUSE_SECONDS", 0.0)
+    monkeypatch.setattr(quiet, "STEP_SECONDS", 0.0)
+    Scripted.timed = []
+    return Workers(1, Scripted)  # type: ignore[arg-type]
+
+
+def test_a_wrong_answer_is_never_timed(workers):
+    entries = build_and_check(workers, PAIR, TENSORS, ANSWER, "float32", ["highest"], ["auto", "cpu"])
+    assert {name: entry.refused.partition(":")[0] for name, entry in entries.items()} == {
+        "auto, highest": "",
+        "cpu, highest": "wrong answer, not timed",
+        "eager": "",
+        "eager, tf32 permitted": "same bits as 'eager'",
+        "eager, bf16 permitted": "",
+        "compile": "wrong answer, not timed",
+        "onnx_runtime": "onnx_runtime ended with exit code 1 during 'build'",
+        "openvino NHWC": "",
+    }
+    assert entries["auto, highest"].ours == "highest"
+    assert entries["compile"].error is None  # not a number is no number
+    found = time_rounds(workers, entries, rounds=3)
+    assert set(Scripted.timed) == {"auto, highest", "eager", "eager, bf16 permitted", "openvino NHWC"}
+    assert found["disturbed"] == 0.0
+
+
+def test_each_round_starts_with_the_next_one_and_the_dead_are_left_out(workers):
+    entries = build_and_check(workers, PAIR, TENSORS, ANSWER, "float32", ["highest"], ["auto"])
+    time_rounds(workers, entries, rounds=3)
+    first, second, third, fourth = "auto, highest", "eager", "eager, bf16 permitted", "openvino NHWC"
+    assert Scripted.timed == [first, second, third, fourth, second, third, fourth, first, third, first, second]
+    assert entries[fourth].rounds_us == []
+    assert "signal 9" in entries[fourth].refused
+    assert entries[first].rounds_us == [5.0] * 3
+
+
+def test_a_block_with_others_in_its_way_is_taken_again(workers, monkeypatch):
+    entries = build_and_check(workers, PAIR, TENSORS, ANSWER, "float32", ["highest"], ["auto"])
+    entries = {"eager": entries["eager"]}
+    shares = iter([0.5, 0.0, *[0.5] * measuring.TRIES])
+
+    class Waiting:
+        def __init__(self, pid):
+            self.share = next(shares)
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *error):
+            pass
+
+    monkeypatch.setattr(quiet, "Waiting", Waiting)
+    assert time_rounds(workers, entries, rounds=2)["disturbed"] == 0.5
+    assert Scripted.timed == ["eager"] * (2 + measuring.TRIES)
+    assert entries["eager"].rounds_us == [5.0, 5.0]
