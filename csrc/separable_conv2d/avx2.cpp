@@ -20,6 +20,16 @@ struct Eight : Vector<8> {
   SEPWISE_INLINE void store_first(void* p, F v, int64_t count) {
     _mm256_maskstore_ps((float*)p, lanes_below(count), v);
   }
+  SEPWISE_INLINE void store_bf16(void* p, F low, F high) {
+    const __m256i a = _mm256_srli_epi32(_mm256_castps_si256(round_to_bf16(low)), 16);
+    const __m256i b = _mm256_srli_epi32(_mm256_castps_si256(round_to_bf16(high)), 16);
+    _mm256_storeu_si256((__m256i*)p, _mm256_permute4x64_epi64(_mm256_packus_epi32(a, b), 0b11011000));
+  }
+  SEPWISE_INLINE void store_bf16_first(void* p, F low, F high, int64_t count) {
+    uint16_t halves[16] __attribute__((aligned(32)));
+    store_bf16(halves, low, high);
+    memcpy(p, halves, count * 2);
+  }
 };
 
 struct FloatKernel : FloatProducts<Eight> {

@@ -15,9 +15,9 @@
 namespace sepwise {
 namespace {
 
-// Bit i: column left + i lies inside a picture of `width` columns; for reach <= 32 columns.
-SEPWISE_INLINE uint32_t columns_inside(int64_t left, int64_t reach, int64_t width) {
-  const int64_t begin = left < 0 ? -left : 0, end = width - left < reach ? width - left : reach;
+// Bit i: index first + i lies in [0, size); for count <= 32 indices.
+SEPWISE_INLINE uint32_t inside(int64_t first, int64_t count, int64_t size) {
+  const int64_t begin = first < 0 ? -first : 0, end = size - first < count ? size - first : count;
   return begin >= end ? 0 : (uint32_t)((uint64_t(1) << end) - (uint64_t(1) << begin));
 }
 
@@ -30,6 +30,7 @@ struct Tile {
 struct DepthwiseCall {
   const Conv* conv;
   const float* weights;
+  const float* more_weights;  // of C::Rows
   Clamp clamp;
   int64_t pixel_bytes, line_bytes;  // of x
 };
@@ -228,20 +229,44 @@ SEPWISE_INLINE void depthwise_columns(const DepthwiseCall& call, const Depthwise
   const bool edge = left < 0 || left + reach > conv.width;
   Block block;
   block.corner = x + (piece.image * conv.height + top) * call.line_bytes + left * call.pixel_bytes;
-  block.first_row = top < 0 ? ceil_divide(-top, conv.dilation_h) : 0;
-  const int64_t rows = top >= conv.height ? 0 : (conv.height - 1 - top) / conv.dilation_h + 1;
+  int64_t rows = conv.height - top;
+  block.first_row = top < 0 ? -top : 0;
+  if (conv.dilation_h != 1) {
+    block.first_row = ceil_divide(block.first_row, conv.dilation_h);
+    rows = rows <= 0 ? 0 : ceil_divide(rows, conv.dilation_h);
+  }
   block.end_row = rows < conv.kernel_h ? rows : conv.kernel_h;
   block.first_column = left;
-  block.inside = edge && kernel.fixed ? columns_inside(left, reach, conv.width) : ~0u;
+  block.inside = edge && kernel.fixed ? inside(left, reach, conv.width) : ~0u;
   block.out = out;
   kernel.table[columns][edge](call, block, row_bytes);
 }
+
+// For kernels that compute every row of y by itself; row_pairs.h is the other way, named by C::Rows.
+struct SingleRows {
+  static int64_t floats(const Conv&) { return 0; }
+  static void pack(const Conv&, const Weights&, float*) {}
+  static bool can(const DepthwiseCall&) { return false; }
+  static void columns(const DepthwiseCall&, const char*, const RowPiece&, int64_t, int64_t, char*, char*, int64_t) {}
+};
+
+template <class C>
+struct RowsOf {
+  using type = SingleRows;
+};
+template <class C>
+  requires requires { typename C::Rows; }
+struct RowsOf<C> {
+  using type = typename C::Rows;
+};
 
 // All pixels of a region, into rows 0, 1, ... of the tile. Blocks below each other follow each other: they share x.
 template <class C>
 void depthwise_region(const DepthwiseCall& call, const DepthwiseKernel& kernel, const char* x, const Region& region,
                       Tile tile) {
   char* out = tile.data;
+  using Rows = typename RowsOf<C>::type;
+  const bool by_pairs = Rows::can(call);
   for (int64_t i = 0; i < region.count;) {
     const RowPiece& piece = region.pieces[i];
     int64_t same = 1;
@@ -251,9 +276,17 @@ void depthwise_region(const DepthwiseCall& call, const DepthwiseKernel& kernel, 
     const int64_t parts = ceil_divide(piece.length, kernel.columns);
     for (int64_t part = 0; part < parts; part++) {
       const int64_t from = piece.length * part / parts, columns = piece.length * (part + 1) / parts - from;
-      for (int64_t s = 0; s < same; s++)
-        depthwise_columns(call, kernel, x, region.pieces[i + s], piece.first + from, columns,
-                          out + (s * piece.length + from) * tile.row_bytes, tile.row_bytes);
+      for (int64_t s = 0; s < same; s++) {
+        const RowPiece& row = region.pieces[i + s];
+        char* to = out + (s * piece.length + from) * tile.row_bytes;
+        if (by_pairs && s + 1 < same && region.pieces[i + s + 1].image == row.image) {
+          Rows::columns(call, x, row, piece.first + from, columns, to, to + piece.length * tile.row_bytes,
+                        tile.row_bytes);
+          s++;
+        } else {
+          depthwise_columns(call, kernel, x, row, piece.first + from, columns, to, tile.row_bytes);
+        }
+      }
     }
     out += same * piece.length * tile.row_bytes;
     i += same;

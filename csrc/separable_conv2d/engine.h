@@ -24,7 +24,7 @@ namespace {
 constexpr int64_t alignment = 64;
 SEPWISE_INLINE int64_t round_up(int64_t value, int64_t unit) { return (value + unit - 1) / unit * unit; }
 
-// Packed weights: the depthwise part, then the panels of the pointwise part.
+// Packed weights: the depthwise part, the panels of the pointwise part, and what C::Rows adds.
 template <class C>
 struct Packed {
   using Order = ChannelOrder<C>;
@@ -36,7 +36,10 @@ struct Packed {
     const int64_t lanes = full * Order::width + (left == 0 ? 0 : left <= C::V::L ? C::V::L : Order::width);
     return (Order(conv).words() + 1) * lanes;
   }
-  static size_t bytes(const Conv& conv) { return (depthwise_floats(conv) + panel_floats(conv)) * 4; }
+  using Rows = typename RowsOf<C>::type;
+  static size_t bytes(const Conv& conv) {
+    return (depthwise_floats(conv) + panel_floats(conv) + Rows::floats(conv)) * 4;
+  }
 };
 
 template <class C>
@@ -75,8 +78,10 @@ void pack_pointwise(const Conv& conv, const Weights& weights, float* out) {
 template <class C>
 void pack(const Conv& conv, const Weights& weights, void* packed) {
   memset(packed, 0, Packed<C>::bytes(conv));
-  pack_depthwise<C>(conv, weights, (float*)packed);
-  pack_pointwise<C>(conv, weights, (float*)packed + Packed<C>::depthwise_floats(conv));
+  float* part = (float*)packed;
+  pack_depthwise<C>(conv, weights, part);
+  pack_pointwise<C>(conv, weights, part += Packed<C>::depthwise_floats(conv));
+  Packed<C>::Rows::pack(conv, weights, part += Packed<C>::panel_floats(conv));
 }
 
 // About how many output pixels make a tile. Small enough for the tile to stay in the nearest cache, large enough for a
@@ -138,14 +143,16 @@ void run(const Task& task) {
   const ChannelOrder<C> order(conv);
   // One line more than a row holds: rows a power of two apart would share few lines of the nearest cache.
   const int64_t row_bytes = round_up(order.places() * C::Mid::bytes, alignment) + alignment;
-  const int64_t threads = task.host.threads;
+  const int64_t threads = task.host.threads, pixel_bytes = conv.channels * C::Input::bytes;
+  const float* weights = (const float*)task.packed;
+  const float* panels = weights + Packed<C>::depthwise_floats(conv);
   Run<C> run{.task = &task,
-             .depthwise = {&conv, (const float*)task.packed, clamp_of(conv.between), conv.channels * C::Input::bytes,
-                           conv.width * conv.channels * C::Input::bytes},
+             .depthwise = {&conv, weights, panels + Packed<C>::panel_floats(conv), clamp_of(conv.between), pixel_bytes,
+                           conv.width * pixel_bytes},
              .depthwise_kernel = depthwise_kernel<C>(conv),
              .matmul = {order.words(), row_bytes, clamp_of(conv.activation), conv.activation},
              .matmul_table = {},
-             .panels = (const float*)task.packed + Packed<C>::depthwise_floats(conv),
+             .panels = panels,
              .regions = Regions(conv, tile_pixels<C>(conv, row_bytes), C::rows, threads),
              .next = 0};
   MatmulTable<C, C::rows>::set(run.matmul_table);

@@ -22,6 +22,13 @@ struct Sixteen : Vector<16> {
   SEPWISE_INLINE void load_pairs_first(const void* p, int64_t count, F& even, F& odd) {
     split_pairs((U)_mm512_maskz_loadu_epi16(halves_below(count), p), even, odd);
   }
+  SEPWISE_INLINE void store_bf16(void* p, F low, F high) {
+    _mm256_storeu_si256((__m256i*)p, high_halves(low));
+    _mm256_storeu_si256((__m256i*)p + 1, high_halves(high));
+  }
+  SEPWISE_INLINE __m256i high_halves(F v) {
+    return _mm512_cvtepi32_epi16(_mm512_srli_epi32(_mm512_castps_si512(round_to_bf16(v)), 16));
+  }
   SEPWISE_INLINE void store_bf16_first(void* p, F low, F high, int64_t count) {
     uint16_t halves[32] __attribute__((aligned(64)));
     store_bf16(halves, low, high);
