@@ -117,7 +117,7 @@ class Verdict:
         if self.error <= bound and self.peak <= PEAK * bound:
             return None
         return (
-            f"wrong answer, not timed: error {self.error:.2g}, worst element {self.peak:.2g}; "
+            f"too far from the answer, not timed: error {self.error:.2g}, worst element {self.peak:.2g}; "
             f"expected at most {bound:g} and {PEAK * bound:g}"
         )
 

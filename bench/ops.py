@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import sys
+import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from bench import activations, answer, history, roofline, table, workload
+from bench import activations, answer, history, quiet, roofline, table, workload
 from bench.measuring import Workers, build_and_check, measure_machine, time_rounds
 from bench.process import ROOT
 from bench.workload import Workload
@@ -22,6 +23,7 @@ from sepwise.errors import SepwiseError
 
 RESULTS = ROOT / "bench" / "results" / "ops.jsonl"
 ROOFLINE = "ops.roofline"
+BUSY = 0.1  # of a core
 
 
 @dataclass(frozen=True)
@@ -94,6 +96,7 @@ def run(args: argparse.Namespace) -> None:
         return
     from tqdm import tqdm
 
+    _warn_if_busy()
     total = sum(len(cell.threads) for cell in cells)
     with ExitStack() as stack:
         workers = {n: Workers(n) for n in args.threads}
@@ -123,6 +126,14 @@ def run(args: argparse.Namespace) -> None:
                 }
                 records.append(args.results, [history.to_record(entries, w, dtype, threads, args.rounds, **about)])
                 bar.update()
+
+
+def _warn_if_busy() -> None:
+    before = quiet.Usage.now([])
+    time.sleep(1.0)
+    share = quiet.Usage.now([]).strangers_since(before)
+    if share > BUSY:
+        print(f"bench ops: other programs use {100 * share:.0f} % of a core; rows may be noisy", file=sys.stderr)
 
 
 def _unfinished(args: argparse.Namespace, same: dict[str, Any]) -> list[Cell]:

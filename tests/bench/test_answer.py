@@ -93,7 +93,7 @@ def test_a_planted_fault_is_refused(accuracy, fault):
     fault(output)
     refusal = judge(output, wanted).refusal(BOUND[accuracy])
     assert refusal is not None
-    assert refusal.startswith("wrong answer, not timed: error ")
+    assert refusal.startswith("too far from the answer, not timed: error ")
 
 
 def test_an_output_of_another_shape_or_an_empty_truth_is_refused():
