@@ -12,6 +12,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import sepwise
 from bench.measuring import Entry
 from bench.process import ROOT
 from bench.workload import Workload
@@ -19,23 +20,37 @@ from sepwise import records
 from sepwise.records import Record
 
 WHAT = "ops.latency"
-SOURCES = (".py", ".cpp", ".h", ".inc", ".txt")
 # What decides a time; the rest of the benchmark only asks and prints.
-CODE = ("src/sepwise/ops", "csrc", "CMakeLists.txt", "bench/candidates", "bench/worker.py", "bench/answer.py")
+CODE = ("src/sepwise/ops", "bench/candidates", "bench/worker.py", "bench/answer.py")
+LIBRARY = "_C.so"  # the compiled core, wherever the package is installed
+INSTRUCTIONS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
 NOISY = 0.1  # share of blocks with others in their way, above which a cell is timed again when asked for again
 PEERS = ("torch", "onnxruntime", "openvino")
 
 
-def code_fingerprint(root: Path = ROOT) -> str:
-    """A hash of every source that the numbers depend on. A commit would do, were the tree always clean."""
+def code_fingerprint(root: Path = ROOT, packages: Iterable[str] = tuple(sepwise.__path__)) -> str:
+    """A hash of the Python sources and the compiled library that the numbers depend on.
+
+    A commit would do, were the tree always clean and the library never older than its sources.
+    """
+    tops = [root / name for name in CODE]
+    files = [file for top in tops for file in ([top] if top.is_file() else sorted(top.rglob("*.py")))]
+    files += [Path(folder) / LIBRARY for folder in packages]
     found = hashlib.sha256()
-    for name in CODE:
-        top = root / name
-        files = [top] if top.is_file() else sorted(p for p in top.rglob("*") if p.suffix in SOURCES and p.is_file())
-        for file in files:
-            if file.is_file():
-                found.update(f"{file.relative_to(root)}\0".encode() + file.read_bytes())
+    for file in files:
+        if file.is_file():
+            found.update(f"{file.name}\0".encode() + file.read_bytes())
     return found.hexdigest()[:16]
+
+
+def instructions() -> list[str]:
+    """Those of INSTRUCTIONS that the processor names; the name of the processor may be that of a whole family."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return []
+    flags = next((line.split() for line in lines if line.startswith("flags")), [])
+    return [name for name in INSTRUCTIONS if name in flags]
 
 
 def versions() -> dict[str, str]:
@@ -59,7 +74,7 @@ def to_record(
 
 def key(about: Mapping[str, Any], machine: Mapping[str, Any]) -> str:
     """What must agree for two cells to be the same measurement; the commit may differ where the code does not."""
-    same = ("workload", "dtype", "threads", "code", "versions", "isa")
+    same = ("workload", "dtype", "threads", "code", "versions", "isa", "instructions")
     return json.dumps(
         [{name: about.get(name) for name in same}, machine["processor"], machine["cores"]], sort_keys=True
     )
@@ -94,6 +109,6 @@ def newest(cells: Iterable[Record]) -> list[Record]:
     """For each workload, dtype, number of threads and machine the last cell written, in the order of first writing."""
     found: dict[str, Record] = {}
     for cell in cells:
-        place = [cell.about[name] for name in ("shapes", "workload", "dtype", "threads", "isa")]
+        place = [cell.about[name] for name in ("shapes", "workload", "dtype", "threads", "isa", "instructions")]
         found[json.dumps([*place, cell.machine["processor"], cell.machine["cores"]], sort_keys=True)] = cell
     return list(found.values())

@@ -24,6 +24,7 @@ from sepwise.errors import SepwiseError
 RESULTS = ROOT / "bench" / "results" / "ops.jsonl"
 ROOFLINE = "ops.roofline"
 BUSY = 0.1  # of a core
+CORES = len(os.sched_getaffinity(0))
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--shapes", nargs="+", default=[], metavar="FILE[/ROW]", help="files of bench/shapes, or rows; default: all")
     add("--classes", nargs="+", choices=answer.BOUND, default=list(answer.BOUND))
-    add("--threads", nargs="+", type=int, default=[1, 2], metavar="N")
+    add("--threads", nargs="+", type=int, default=[1, 2][:CORES], metavar="N", help="default 1 2")
     add("--rounds", type=int, default=9, metavar="N", help="blocks of each candidate; default 9")
     add("--impl", nargs="+", default=["auto", "cpu"], metavar="NAME", help="implementations of ours; default auto cpu")
     add("--results", type=Path, default=RESULTS, metavar="FILE", help="records to add to; default %(default)s")
@@ -85,10 +86,13 @@ def run(args: argparse.Namespace) -> None:
     """Time what is not finished, and write each cell as soon as it is."""
     if args.rounds < 1 or min(args.threads) < 1:
         raise SepwiseError(f"--rounds {args.rounds} --threads {args.threads}: expected 1 or more of each")
+    if not args.results.parent.is_dir():
+        raise SepwiseError(f"--results {args.results}: the folder {args.results.parent} does not exist; make it first")
     same = {
         "code": history.code_fingerprint(),
         "versions": history.versions(),
         "isa": os.environ.get("SEPWISE_ISA", ""),
+        "instructions": history.instructions(),
     }
     cells = _unfinished(args, same)
     if not cells:

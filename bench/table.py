@@ -163,7 +163,7 @@ def render(cells: Sequence[Record], markdown: bool = False) -> str:
     parts = []
     machines: dict[tuple[Any, ...], list[Record]] = {}
     for cell in cells:
-        place = (cell.machine["processor"], cell.machine["cores"], cell.about["isa"])
+        place = (cell.machine["processor"], cell.machine["cores"], cell.about["isa"], *cell.about["instructions"])
         machines.setdefault(place, []).append(cell)
     for group in machines.values():
         parts.append(_machine_line(group))
@@ -196,7 +196,8 @@ def _machine_line(cells: Sequence[Record]) -> str:
     disturbed = max(cell.about["strangers"] for cell in cells)
     days = " to ".join(dict.fromkeys([dates[0], dates[-1]]))
     return (
-        f"{first.machine['processor']}, {first.machine['cores']} cores{forced}; {versions}; "
+        f"{first.machine['processor']}, {first.machine['cores']} cores, "
+        f"{' '.join(first.about['instructions'])}{forced}; {versions}; "
         f"commit {', '.join(commits)}; {days}; other programs took at most {100 * disturbed:.0f} % of a core"
     )
 

@@ -11,7 +11,7 @@ from bench.workload import Workload
 from sepwise import records
 
 PAIR = Workload("pair", 1, 8, 16, 10, 10, 3, 1, 1, 1, "relu", "relu")
-SAME = {"code": "c0de", "versions": {"torch": "2"}, "isa": ""}
+SAME = {"code": "c0de", "versions": {"torch": "2"}, "isa": "", "instructions": ["avx2"]}
 
 
 def record(rounds=3, threads=1, dtype="float32", workload=PAIR, **about):
@@ -91,15 +91,17 @@ def test_a_second_run_does_only_what_is_missing(tmp_path, monkeypatch):
     assert unfinished(path, *wanted) == [("float32", (1, 2)), ("bfloat16", (1, 2))]
 
 
-def test_the_fingerprint_follows_the_code(tmp_path):
-    (tmp_path / "csrc").mkdir()
-    source = tmp_path / "csrc" / "kernel.cpp"
+def test_the_fingerprint_follows_what_decides_a_time(tmp_path):
+    source, library = tmp_path / "src" / "sepwise" / "ops" / "api.py", tmp_path / "_C.so"
+    source.parent.mkdir(parents=True)
     source.write_text("one")
-    first = history.code_fingerprint(tmp_path)
+    found = [history.code_fingerprint(tmp_path, [str(tmp_path)])]
     (tmp_path / "docs.md").write_text("words")
-    assert history.code_fingerprint(tmp_path) == first
-    source.write_text("two")
-    assert history.code_fingerprint(tmp_path) != first
+    assert history.code_fingerprint(tmp_path, [str(tmp_path)]) == found[0]
+    for file in (source, library):
+        file.write_text("two")
+        found.append(history.code_fingerprint(tmp_path, [str(tmp_path)]))
+    assert len(set(found)) == 3
 
 
 def test_the_table_needs_records_alone(tmp_path, capsys):
