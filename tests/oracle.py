@@ -50,11 +50,12 @@ def separable(
     depthwise_bias: Any = None,
     between: str | None = None,
     activation: str | None = None,
+    mid_dtype: torch.dtype = torch.float64,
     **geometry: Any,
 ) -> np.ndarray:
-    """Depthwise step, `between`, pointwise step, `activation`."""
-    mid = convolution(x, depthwise, depthwise_bias, groups=x.shape[1], **geometry)
-    return activated(convolution(activated(mid, between), pointwise, bias), activation)
+    """Depthwise step, `between`, rounding to `mid_dtype`, pointwise step, `activation`."""
+    mid = activated(convolution(x, depthwise, depthwise_bias, groups=x.shape[1], **geometry), between)
+    return activated(convolution(torch.from_numpy(mid).to(mid_dtype), pointwise, bias), activation)
 
 
 def activated(x: np.ndarray, name: str | None) -> np.ndarray:
@@ -78,32 +79,37 @@ def activated(x: np.ndarray, name: str | None) -> np.ndarray:
 
 
 def error_budget(
-    x: Any, depthwise: Any, pointwise: Any, bias: Any, dtype: torch.dtype, roundings: int, **rest: Any
+    x: Any,
+    depthwise: Any,
+    pointwise: Any,
+    bias: Any,
+    dtype: torch.dtype,
+    roundings: int,
+    unit: float | None = None,
+    **rest: Any,
 ) -> np.ndarray:
     """Six standard deviations of rounding noise, for each output element.
 
         6 * (roundings * unit + sqrt(terms) * acc) * sqrt(sum of squared products) + unit * |answer|
 
-    Rounding errors have random signs, so they grow with the root of the sums. `unit` is the precision of `dtype`, `acc`
-    of the sums (float32, or float64 for float64); `roundings` counts the values kept in `dtype` on the way to the sum.
-    The activations' slopes are at most 1.13, so the noise before them bounds the noise after.
+    Rounding errors have random signs, so they grow with the root of the sums. `unit` is the precision of `dtype` unless
+    given, `acc` that of the sums (float32, or float64 for float64); `roundings` counts the values kept in the precision
+    `unit` on the way to the sum. The activations' slopes are at most 1.13, so the noise before them bounds the noise
+    after.
     """
-    unit = torch.finfo(dtype).eps
+    unit = torch.finfo(dtype).eps if unit is None else unit
     acc = min(unit, torch.finfo(torch.float32).eps)
     terms = int(np.prod(depthwise.shape[1:])) + pointwise.shape[1]
-    linear = {name: rest[name] for name in ("stride", "padding", "dilation")}
-    biases = None if rest["depthwise_bias"] is None else _float64(rest["depthwise_bias"]) ** 2
-    variance = separable(
-        _float64(x) ** 2,
-        _float64(depthwise) ** 2,
-        _float64(pointwise) ** 2,
-        None if bias is None else _float64(bias) ** 2,
-        depthwise_bias=biases,
-        **linear,
-    )
-    spread = np.sqrt(variance)
     answer = separable(x, depthwise, pointwise, bias, **rest)
-    return 6 * (roundings * unit + terms**0.5 * acc) * spread + unit * np.abs(answer)
+    noise = 6 * (roundings * unit + terms**0.5 * acc) * spread(x, depthwise, pointwise, bias, **rest)
+    return noise + unit * np.abs(answer)
+
+
+def spread(x: Any, depthwise: Any, pointwise: Any, bias: Any, depthwise_bias: Any, **rest: Any) -> np.ndarray:
+    """The root of the sum of all squared products: how far sums of these sizes and random signs lie from zero."""
+    linear = {name: rest[name] for name in ("stride", "padding", "dilation")}
+    squares = [None if t is None else _float64(t) ** 2 for t in (x, depthwise, pointwise, bias, depthwise_bias)]
+    return np.sqrt(separable(*squares[:4], depthwise_bias=squares[4], **linear))
 
 
 def _float64(tensor: Any) -> np.ndarray:
