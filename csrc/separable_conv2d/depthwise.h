@@ -141,6 +141,26 @@ SEPWISE_INLINE void depthwise_block(const DepthwiseCall& call, const Block& bloc
   }
 }
 
+// The channels that do not fill a block of them, for one block of pixels; columns outside are looked for always.
+template <class C, class G, int COLUMNS>
+static __attribute__((noinline)) void depthwise_rest(const DepthwiseCall& call, const Block& block,
+                                                     const float* weights, int64_t count, int64_t channel_bytes,
+                                                     char* out, int64_t row_bytes) {
+  constexpr int width = 2 * C::V::L;
+  const Conv& conv = *call.conv;
+  for (int64_t j = 0; j < conv.multiplier; j++, weights += (conv.kernel_h * conv.kernel_w + 1) * width) {
+    if constexpr (C::Input::keeps_order && C::Mid::bytes == 4) {
+      if (count <= C::V::L) {
+        depthwise_block<C, G, COLUMNS, true, 1, true>(call, block, weights, channel_bytes, count, out, row_bytes);
+        out += C::V::L * C::Mid::bytes;
+        continue;
+      }
+    }
+    depthwise_block<C, G, COLUMNS, true, 2, true>(call, block, weights, channel_bytes, count, out, row_bytes);
+    out += width * C::Mid::bytes;
+  }
+}
+
 // All channels of one block of pixels.
 template <class C, class G, int COLUMNS, bool EDGE>
 static __attribute__((noinline)) void depthwise_pixels(const DepthwiseCall& call, const Block& block, int64_t row_bytes) {
@@ -154,18 +174,7 @@ static __attribute__((noinline)) void depthwise_pixels(const DepthwiseCall& call
   for (int64_t b = 0; b < full; b++, channel_bytes += width * C::Input::bytes)
     for (int64_t j = 0; j < multiplier; j++, weights += filter, out += width * C::Mid::bytes)
       depthwise_block<C, G, COLUMNS, EDGE, 2, false>(call, block, weights, channel_bytes, width, out, row_bytes);
-  if (rest == 0) return;
-  for (int64_t j = 0; j < multiplier; j++, weights += filter) {
-    if constexpr (C::Input::keeps_order && C::Mid::bytes == 4) {
-      if (rest <= C::V::L) {
-        depthwise_block<C, G, COLUMNS, true, 1, true>(call, block, weights, channel_bytes, rest, out, row_bytes);
-        out += C::V::L * C::Mid::bytes;
-        continue;
-      }
-    }
-    depthwise_block<C, G, COLUMNS, true, 2, true>(call, block, weights, channel_bytes, rest, out, row_bytes);
-    out += width * C::Mid::bytes;
-  }
+  if (rest) depthwise_rest<C, G, COLUMNS>(call, block, weights, rest, channel_bytes, out, row_bytes);
 }
 
 using DepthwisePixels = void (*)(const DepthwiseCall&, const Block&, int64_t row_bytes);
@@ -212,8 +221,9 @@ DepthwiseKernel depthwise_kernel(const Conv& conv) {
   }
   if (plain && conv.stride_w == 2) {
     if (conv.kernel_w == 3) return depthwise_kernel_of<C, Fixed<3, 2>, C::columns>();
-    if (conv.kernel_w == 5) return depthwise_kernel_of<C, Fixed<5, 2>, C::columns>();
-    if (conv.kernel_w == 7) return depthwise_kernel_of<C, Fixed<7, 2>, (C::columns < 7 ? C::columns : 7)>();
+    // Columns two apart share few loads, so wide blocks would only be long code.
+    if (conv.kernel_w == 5) return depthwise_kernel_of<C, Fixed<5, 2>, 4>();
+    if (conv.kernel_w == 7) return depthwise_kernel_of<C, Fixed<7, 2>, 4>();
   }
   return depthwise_kernel_of<C, Any, C::columns>();
 }
