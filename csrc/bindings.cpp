@@ -89,7 +89,7 @@ struct Arguments {
   Activation between, activation;
   Sizes stride, padding, dilation;  // (vertical, horizontal); padding (top, left, bottom, right)
   Precision precision;
-  std::string kernel;  // empty: the first that can
+  std::string kernel_name;  // empty: the first that can
 
   // Takes everything from the stack.
   explicit Arguments(StableIValue* stack)
@@ -103,17 +103,17 @@ struct Arguments {
     padding = to<Sizes>(stack[8]);
     dilation = to<Sizes>(stack[9]);
     const std::string precision_name = to_text(stack[10]);
-    kernel = to_optional_text(stack[11]);
+    kernel_name = to_optional_text(stack[11]);
     between = to_activation("between", between_name);
     activation = to_activation("activation", activation_name);
     precision = to_precision(precision_name);
   }
 };
 
-constexpr const char* schema =
-    "separable_conv2d(Tensor x, Tensor depthwise, Tensor pointwise, Tensor? bias, Tensor? depthwise_bias, "
-    "str? between, str? activation, int[2] stride, SymInt[4] padding, int[2] dilation, str precision, "
-    "str? kernel=None) -> Tensor";
+// Not `kernel`: Inductor has an argument of that name.
+const std::string arguments =
+    "(Tensor x, Tensor depthwise, Tensor pointwise, Tensor? bias, Tensor? depthwise_bias, str? between, "
+    "str? activation, int[2] stride, SymInt[4] padding, int[2] dilation, str precision, str? kernel_name=None)";
 
 int64_t extent(int64_t size, int64_t before, int64_t after, int64_t kernel, int64_t stride, int64_t dilation) {
   const int64_t room = size + before + after - dilation * (kernel - 1) - 1;
@@ -235,7 +235,7 @@ std::shared_ptr<const PackedWeights> packed(const Arguments& a, const Conv& conv
 
 Tensor separable_conv2d(const Arguments& a) {
   const Conv conv = conv_of(a);
-  const Kernel& kernel = choose(conv, type_of(a.x), a.precision, a.kernel);
+  const Kernel& kernel = choose(conv, type_of(a.x), a.precision, a.kernel_name);
   const std::array size = {conv.batch, conv.out_channels, conv.out_height, conv.out_width};
   const Tensor y = torch::stable::empty({size.data(), size.size()}, a.x.scalar_type(), std::nullopt, a.x.device(),
                                         std::nullopt, MemoryFormat::ChannelsLast);
@@ -249,6 +249,12 @@ Tensor separable_conv2d(const Arguments& a) {
 
 void boxed_separable_conv2d(StableIValue* stack, uint64_t, uint64_t) {
   stack[0] = from(separable_conv2d(Arguments(stack)));
+}
+
+// The name of the kernel that would run.
+void boxed_kernel_for(StableIValue* stack, uint64_t, uint64_t) {
+  const Arguments a(stack);
+  stack[0] = from(std::string(choose(conv_of(a), type_of(a.x), a.precision, a.kernel_name).name));
 }
 
 // Each kernel as name, instruction set, type, precision and why this machine does not run it, between tabs.
@@ -277,14 +283,18 @@ std::vector<int64_t> count_packed_weights() {
 }  // namespace sepwise
 
 STABLE_TORCH_LIBRARY(sepwise, m) {
-  m.def(sepwise::schema);
+  m.def(("separable_conv2d" + sepwise::arguments + " -> Tensor").c_str());
+  m.def(("kernel_for" + sepwise::arguments + " -> str").c_str());
   m.def("kernels() -> str[]");
   m.def("machine() -> str[]");
   m.def("packed_weights() -> int[]");
   m.def("forget_packed_weights() -> ()");
 }
 
-STABLE_TORCH_LIBRARY_IMPL(sepwise, CPU, m) { m.impl("separable_conv2d", &sepwise::boxed_separable_conv2d); }
+STABLE_TORCH_LIBRARY_IMPL(sepwise, CPU, m) {
+  m.impl("separable_conv2d", &sepwise::boxed_separable_conv2d);
+  m.impl("kernel_for", &sepwise::boxed_kernel_for);
+}
 
 STABLE_TORCH_LIBRARY_IMPL(sepwise, CompositeExplicitAutograd, m) {
   m.impl("kernels", TORCH_BOX(&sepwise::list_kernels));

@@ -15,12 +15,15 @@ from torch.utils.flop_counter import FlopCounterMode
 from sepwise.errors import ShapeError, UnsupportedError
 from sepwise.ops import separable_conv2d
 from sepwise.ops.activations import ACTIVATIONS
+from sepwise.ops.separable_conv2d import cpu
 from sepwise.ops.separable_conv2d.api import IMPLEMENTATIONS
 
 DTYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16]
-# Every implementation that can run the case; that "split" refuses a multiplier of 1 is tested once, by itself.
+# Every implementation that can run the case; that "split" refuses a multiplier of 1 is tested once, by itself, and so
+# is what "cpu" refuses.
 RUNS = [(c, i) for c in CASES for i in ("auto", *IMPLEMENTATIONS) if i != "split" or c.multiplier > 1]
 by_run = pytest.mark.parametrize(("case", "impl"), RUNS, ids=[f"{case.name}-{impl}" for case, impl in RUNS])
+DTYPES_OF = dict.fromkeys(("auto", *IMPLEMENTATIONS), DTYPES) | {"cpu": cpu.DTYPES}
 NAMES = ("x", "depthwise", "pointwise", "bias", "depthwise_bias")
 
 
@@ -55,7 +58,9 @@ def test_integers_are_exact(case: Case, impl: str) -> None:
     inputs = tensors(case, small_integers)
     expected = oracle.separable(**inputs, **settings_of(case))
     assert case.batch == 0 or np.abs(expected).max() > 0
-    exact = [t for t in DTYPES if largest_sum(case) <= 2 / torch.finfo(t).eps]  # dtypes without gaps up to there
+    exact = [
+        t for t in DTYPES_OF[impl] if largest_sum(case) <= 2 / torch.finfo(t).eps
+    ]  # dtypes without gaps up to there
     assert torch.float32 in exact
     for dtype in exact:
         y = separable_conv2d(**cast(inputs, dtype), **settings_of(case), impl=impl)
@@ -67,8 +72,12 @@ def test_integers_reach_every_dtype() -> None:
     assert sum(largest_sum(case) <= 2 / torch.finfo(torch.bfloat16).eps for case in CASES if case.batch) >= 4
 
 
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@by_run
+RUNS_BY_DTYPE = [(case, impl, dtype) for case, impl in RUNS for dtype in DTYPES_OF[impl]]
+
+
+@pytest.mark.parametrize(
+    ("case", "impl", "dtype"), RUNS_BY_DTYPE, ids=[f"{c.name}-{impl}-{dtype}" for c, impl, dtype in RUNS_BY_DTYPE]
+)
 def test_randoms_stay_within_budget_and_a_fault_does_not(case: Case, impl: str, dtype: torch.dtype) -> None:
     torch.manual_seed(1)
     inputs = cast(tensors(case, torch.randn), dtype)
@@ -97,11 +106,14 @@ def test_one_pair_cannot_be_split() -> None:
 @pytest.mark.parametrize("place", ["between", "activation"])
 def test_every_activation(name: str, place: str) -> None:
     torch.manual_seed(2)
-    x, d, p = 3 * torch.randn(1, 3, 6, 6).double(), torch.randn(6, 1, 3, 3).double(), torch.randn(4, 6, 1, 1).double()
+    inputs = (3 * torch.randn(1, 3, 6, 6).double(), torch.randn(6, 1, 3, 3).double(), torch.randn(4, 6, 1, 1).double())
+    chosen: dict[str, Any] = {place: name}
     for impl in IMPLEMENTATIONS:
-        chosen: dict[str, Any] = {place: name}
+        dtype = DTYPES_OF[impl][0]
+        x, d, p = (t.to(dtype) for t in inputs)
         y = separable_conv2d(x, d, p, impl=impl, **chosen)
-        np.testing.assert_allclose(y.numpy(), oracle.separable(x, d, p, **chosen), atol=1e-12)
+        atol, rtol = (1e-12, 1e-7) if dtype is torch.float64 else (2e-5, 2e-6)
+        np.testing.assert_allclose(y.double().numpy(), oracle.separable(x, d, p, **chosen), atol=atol, rtol=rtol)
 
 
 @given(
@@ -125,17 +137,19 @@ def test_any_geometry(data: Any, channels: int, multiplier: int, out_channels: i
     if padding == "same":  # pictures smaller than the kernel are fine
         size = [data.draw(st.integers(1, n)) for n in size]
     torch.manual_seed(data.draw(st.integers(0, 99)))
-    x = torch.randn(2, channels, *size).double()
-    d = torch.randn(channels * multiplier, 1, *kernel).double()
-    p = torch.randn(out_channels, channels * multiplier, 1, 1).double()
+    dtype = DTYPES_OF[impl][0]
+    x = torch.randn(2, channels, *size, dtype=dtype)
+    d = torch.randn(channels * multiplier, 1, *kernel, dtype=dtype)
+    p = torch.randn(out_channels, channels * multiplier, 1, 1, dtype=dtype)
     geometry = {"stride": stride, "padding": padding, "dilation": dilation}
     if multiplier == 1 and impl == "split":
         impl = "reference"
     y = separable_conv2d(x, d, p, **geometry, impl=impl)
-    np.testing.assert_allclose(y.numpy(), oracle.separable(x, d, p, **geometry), atol=1e-12)
+    atol, rtol = (1e-12, 1e-7) if dtype is torch.float64 else (2e-5, 2e-6)
+    np.testing.assert_allclose(y.numpy(), oracle.separable(x, d, p, **geometry), atol=atol, rtol=rtol)
 
 
-@pytest.mark.parametrize("impl", IMPLEMENTATIONS)
+@pytest.mark.parametrize("impl", [impl for impl in IMPLEMENTATIONS if torch.float64 in DTYPES_OF[impl]])
 @pytest.mark.parametrize("between", [None, "silu"])
 def test_gradients(impl: str, between: str | None) -> None:
     torch.manual_seed(3)
@@ -269,17 +283,29 @@ def test_an_error_names_both_facts_and_the_rule() -> None:
 
 
 @pytest.mark.parametrize("precision", [None, "highest", "high", "medium"])
-def test_precision_may_be_exceeded(precision: str | None) -> None:
-    assert torch.equal(separable_conv2d(X, D, P, precision=precision), separable_conv2d(X, D, P))
+@pytest.mark.parametrize("impl", ["reference", "split"])
+def test_precision_may_be_exceeded(impl: str, precision: str | None) -> None:
+    computed = separable_conv2d(X, D, P, precision=precision, impl=impl)
+    assert torch.equal(computed, separable_conv2d(X, D, P, impl=impl))
 
 
-def test_auto_splits_where_it_was_measured_to_pay(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("dtype", "expected"),
+    [
+        (torch.float64, ["split", "reference", "reference", "reference", "reference"]),
+        (torch.float32, ["cpu", "cpu", "cpu", "cpu", "cpu"]),
+    ],
+    ids=str,
+)
+def test_auto_takes_what_was_measured_to_pay(
+    monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype, expected: list[str]
+) -> None:
     taken = []
     for name, implementation in IMPLEMENTATIONS.items():
         run = implementation.run
         monkeypatch.setattr(implementation, "run", lambda call, n=name, r=run: taken.append(n) or r(call))
     for channels, size, multiplier in ((64, 80, 2), (64, 80, 1), (64, 80, 6), (16, 8, 2), (1, 640, 4)):
-        x = torch.empty(1, channels, size, size)
-        d, p = torch.empty(channels * multiplier, 1, 3, 3), torch.empty(16, channels * multiplier, 1, 1)
-        separable_conv2d(x, d, p)
-    assert taken == ["split", "reference", "reference", "reference", "reference"]
+        x = torch.empty(1, channels, size, size, dtype=dtype)
+        d = torch.empty(channels * multiplier, 1, 3, 3, dtype=dtype)
+        separable_conv2d(x, d, torch.empty(16, channels * multiplier, 1, 1, dtype=dtype))
+    assert taken == expected

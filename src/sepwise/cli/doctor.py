@@ -24,13 +24,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> Outcome:
     del args
     problems: list[str] = []
+    torch = _torch(problems)
+    torch_works = not problems
     data: dict[str, Any] = {
         "python": platform.python_version(),
-        "torch": _torch(problems),
+        "torch": torch,
         "processor": _processor(),
+        "kernels": _kernels(problems) if torch_works else {},
         "implementations": {} if problems else {"separable_conv2d": _implementations()},
         "extras": _extras(),
-        "torchvision": "not looked at" if problems else _torchvision(),
+        "torchvision": _torchvision() if torch_works else "not looked at",
         "problems": problems,
     }
     return Outcome(data, _text(data), exit_code=1 if problems else 0)
@@ -71,23 +74,62 @@ def _processor() -> dict[str, Any]:
     }
 
 
+def _kernels(problems: list[str]) -> dict[str, Any]:
+    """The compiled kernels: which this machine runs, why not the others, and which one each kind of call takes."""
+    from ..ops import native
+
+    problem = native.PROBLEM or native.MACHINE.problem
+    if problem is not None:
+        problems.append(problem)
+        return {}
+    return {
+        "offers": native.MACHINE.offers,
+        "SEPWISE_ISA": native.MACHINE.setting or None,
+        "kernels": [{**vars(kernel), "dtype": _spelled(kernel.dtype)} for kernel in native.kernels()],
+        "taken": _taken(),
+    }
+
+
+def _taken() -> dict[str, str]:
+    import torch
+
+    from ..ops.separable_conv2d import cpu
+
+    kinds = [(torch.float32, precision) for precision in ("highest", "high", "medium")] + [(torch.bfloat16, None)]
+    return {
+        f"{_spelled(dtype)}{f', {precision}' if precision else ''}": cpu.kernel_for(_example(dtype, 1, precision))
+        for dtype, precision in kinds
+    }
+
+
 def _implementations() -> dict[str, dict[str, str | None]]:
     """For each kind of call, what each implementation answers: None when it can run it, or its sentence."""
     import torch
 
-    from ..geometry import Geometry
     from ..ops.separable_conv2d.api import IMPLEMENTATIONS
-    from ..ops.separable_conv2d.call import Call
 
     answers = {}
     for dtype in (torch.float32, torch.bfloat16):
         for multiplier in (1, 2):
-            x, depthwise = torch.zeros(1, 4, 8, 8, dtype=dtype), torch.zeros(4 * multiplier, 1, 3, 3, dtype=dtype)
-            pointwise = torch.zeros(4, 4 * multiplier, 1, 1, dtype=dtype)
-            call = Call(x, depthwise, pointwise, None, None, None, None, Geometry.of((3, 3)), None)
-            kind = f"{str(dtype).removeprefix('torch.')}, depth multiplier {multiplier}"
+            call = _example(dtype, multiplier)
+            kind = f"{_spelled(dtype)}, depth multiplier {multiplier}"
             answers[kind] = {name: module.why_not(call) for name, module in IMPLEMENTATIONS.items()}
     return answers
+
+
+def _example(dtype: Any, multiplier: int, precision: str | None = None) -> Any:
+    import torch
+
+    from ..geometry import Geometry
+    from ..ops.separable_conv2d.call import Call
+
+    x, depthwise = torch.zeros(1, 64, 8, 8, dtype=dtype), torch.zeros(64 * multiplier, 1, 3, 3, dtype=dtype)
+    pointwise, geometry = torch.zeros(64, 64 * multiplier, 1, 1, dtype=dtype), Geometry.of((3, 3))
+    return Call(x, depthwise, pointwise, None, None, None, None, precision, geometry, geometry.pads((8, 8)))
+
+
+def _spelled(dtype: Any) -> str:
+    return str(dtype).removeprefix("torch.")
 
 
 def _extras() -> dict[str, dict[str, Any]]:
@@ -127,6 +169,7 @@ def _text(data: dict[str, Any]) -> str:
         f"gpu          {', '.join(torch['cuda']) or 'none that torch sees'}" if torch else "",
         f"torchvision  {data['torchvision']}",
     ]
+    lines += _text_of_kernels(data["kernels"]) if data["kernels"] else []
     for op, kinds in data["implementations"].items():
         for kind, answers in kinds.items():
             lines += ["", f"{op}, {kind}"]
@@ -140,3 +183,14 @@ def _text(data: dict[str, Any]) -> str:
         )
     lines += ["", *(data["problems"] or ["everything required works"])]
     return "\n".join(lines)
+
+
+def _text_of_kernels(data: dict[str, Any]) -> list[str]:
+    setting = data["SEPWISE_ISA"]
+    lines = [
+        "",
+        f"compiled kernels may use {' '.join(data['offers'])}" + (f"; SEPWISE_ISA={setting}" if setting else ""),
+    ]
+    lines += [f"    {kernel['name']:<20} {kernel['why_not'] or 'ready'}" for kernel in data["kernels"]]
+    lines += [f"    {kind:<20} takes {name}" for kind, name in data["taken"].items()]
+    return lines

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from ...errors import ShapeError, UnsupportedError
-from ...geometry import Geometry, Padding
+from ...geometry import Geometry, Padding, Pads
 from ..activations import check_activation
 from ..memory import memory_format_of
 from ..select import Implementation, select
-from . import reference, split
+from . import cpu, reference, split
 from .call import Call
 
 PRECISIONS = ("highest", "high", "medium")
-IMPLEMENTATIONS: dict[str, Implementation] = {"reference": reference, "split": split}
+IMPLEMENTATIONS: dict[str, Implementation] = {"reference": reference, "split": split, "cpu": cpu}
+
+_Tensors = tuple[Tensor, Tensor, Tensor, Tensor | None, Tensor | None]
+_State = tuple[bool, torch.dtype | None, bool]
 
 
 def separable_conv2d(
@@ -65,8 +70,46 @@ def separable_conv2d(
     >>> tuple(y.shape), y[0, 0, 0, 0].item()
     ((1, 5, 2, 2), 18.0)
     """
-    _check_shapes(x, depthwise, pointwise, bias, depthwise_bias)
-    _check_kinds(x, depthwise=depthwise, pointwise=pointwise, bias=bias, depthwise_bias=depthwise_bias)
+    tensors = (x, depthwise, pointwise, bias, depthwise_bias)
+    options = (between, activation, stride, padding, dilation, precision, impl)
+    state = _state(tensors)
+    if torch.compiler.is_compiling():
+        route = _find_route(tensors, options, state)
+    else:
+        try:
+            key = (*map(_kind, tensors), x.stride(), *map(_spelled, options), state)
+            route = _ROUTES.get(key)
+        except TypeError:  # something cannot be a key: a size that is a symbol, an option that is no option
+            key = route = None
+        if route is None:
+            route = _find_route(tensors, options, state)
+            if key is not None:
+                if len(_ROUTES) >= 4096:
+                    _ROUTES.clear()
+                _ROUTES[key] = route
+    call = Call(*tensors, between, activation, precision, route.geometry, route.pads, *state[:2])
+    return route.implementation.run(call).contiguous(memory_format=route.memory_format)
+
+
+@dataclass(frozen=True, slots=True)
+class _Route:
+    """What follows from the arguments of a call but for its numbers: that they fit, and where the call goes."""
+
+    implementation: Implementation
+    geometry: Geometry
+    pads: Pads
+    memory_format: torch.memory_format
+
+
+# Checking and choosing take longer than a small convolution, so each kind of call is checked once.
+_ROUTES: dict[Any, _Route] = {}
+
+
+def _find_route(tensors: _Tensors, options: tuple[Any, ...], state: _State) -> _Route:
+    x, depthwise = tensors[:2]
+    between, activation, stride, padding, dilation, precision, impl = options
+    _check_shapes(*tensors)
+    _check_kinds(*tensors)
     check_activation("separable_conv2d", "between", between)
     check_activation("separable_conv2d", "activation", activation)
     if precision is not None and precision not in PRECISIONS:
@@ -75,9 +118,27 @@ def separable_conv2d(
         )
     geometry = Geometry.of(depthwise.shape[2:], stride, padding, dilation)
     geometry.output_size(x.shape[2:])  # refuses an empty output
-    call = Call(x, depthwise, pointwise, bias, depthwise_bias, between, activation, geometry, precision)
-    y = select("separable_conv2d", IMPLEMENTATIONS, _auto_order(call), call, impl).run(call)
-    return y.contiguous(memory_format=memory_format_of(x))
+    pads = geometry.pads(x.shape[2:])
+    call = Call(*tensors, between, activation, precision, geometry, pads, *state[:2])
+    implementation = select("separable_conv2d", IMPLEMENTATIONS, _auto_order(call), call, impl)
+    return _Route(implementation, geometry, pads, memory_format_of(x))
+
+
+def _state(tensors: _Tensors) -> _State:
+    """What a call depends on besides its arguments: whether it needs a gradient, the dtype of autocast, transforms."""
+    needs_grad = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
+    device = tensors[0].device.type
+    autocast = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
+    return needs_grad, autocast, cpu.transformed()
+
+
+def _kind(tensor: Tensor | None) -> Any:
+    return None if tensor is None else (tensor.shape, tensor.dtype, tensor.device)
+
+
+def _spelled(option: Any) -> Any:
+    """The option as a key that tells 1 from True and 1.0, and a list from what it will hold later."""
+    return (type(option), repr(option)) if isinstance(option, tuple | list) else (type(option), option)
 
 
 def _auto_order(call: Call) -> tuple[str, ...]:
@@ -100,8 +161,8 @@ def _auto_order(call: Call) -> tuple[str, ...]:
     batch, channels, height, width = call.x.shape
     large = batch * channels * height * width >= 400_000
     if large and call.multiplier <= 4 and out_channels <= 2 * channels:
-        return ("split", "reference")
-    return ("reference", "split")
+        return ("cpu", "split", "reference")
+    return ("cpu", "reference", "split")
 
 
 def _check_shapes(
@@ -140,7 +201,10 @@ def _misfit(x: Tensor, depthwise: Tensor, pointwise: Tensor, problem: str, rule:
     return ShapeError(f"separable_conv2d: {problem}\n    {parts} · pointwise {tuple(pointwise.shape)}\n    {rule}")
 
 
-def _check_kinds(x: Tensor, **others: Tensor | None) -> None:
+def _check_kinds(
+    x: Tensor, depthwise: Tensor, pointwise: Tensor, bias: Tensor | None, depthwise_bias: Tensor | None
+) -> None:
+    others = {"depthwise": depthwise, "pointwise": pointwise, "bias": bias, "depthwise_bias": depthwise_bias}
     if not x.is_floating_point():
         raise ShapeError(f"separable_conv2d: x holds {x.dtype}; expected floating-point numbers, try x.float()")
     casting = torch.is_autocast_enabled(x.device.type)

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
-from ...geometry import Geometry
+from ...geometry import Geometry, Pads
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Call:
-    """Arguments that fit each other; see `separable_conv2d` for their meaning. `precision` None is not
-    resolved here: torch.compile cannot trace the question, so whoever depends on the answer asks torch."""
+    """Arguments that fit each other; see `separable_conv2d` for their meaning.
+
+    precision      None is not resolved here: whoever depends on the answer asks torch
+    pads           pixels added around x: those of `geometry` for its size
+    needs_grad     whether a gradient of the result may be asked for
+    autocast       the dtype that autocast computes in, None outside of it
+    """
 
     x: Tensor
     depthwise: Tensor
@@ -21,8 +27,11 @@ class Call:
     depthwise_bias: Tensor | None
     between: str | None
     activation: str | None
-    geometry: Geometry
     precision: str | None
+    geometry: Geometry
+    pads: Pads
+    needs_grad: bool = False
+    autocast: torch.dtype | None = None
 
     @property
     def channels(self) -> int:
@@ -32,3 +41,8 @@ class Call:
     def multiplier(self) -> int:
         """Depthwise filters for each input channel."""
         return self.depthwise.shape[0] // self.x.shape[1]
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What is computed in: the dtype of x; where autocast applies, its dtype."""
+        return self.x.dtype if self.autocast is None or self.x.dtype is torch.float64 else self.autocast

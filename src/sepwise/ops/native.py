@@ -1,0 +1,104 @@
+"""The compiled core: found and loaded once, which registers `torch.ops.sepwise`; and what it says of itself."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from ..errors import UnsupportedError
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """One compiled kernel; `why_not` says why this machine does not run it, None that it does."""
+
+    name: str
+    isa: str
+    dtype: torch.dtype
+    precision: str
+    why_not: str | None
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Instruction sets that processor and operating system offer the kernels, SEPWISE_ISA ("" unless set), and the
+    sentence that says why it cannot be obeyed."""
+
+    offers: tuple[str, ...]
+    setting: str
+    problem: str | None
+
+
+@dataclass(frozen=True)
+class PackedWeights:
+    """Weights kept in a kernel's order: how many, their bytes with the weights they were packed from; and how many
+    calls so far packed, and how many found their weights packed."""
+
+    kept: int
+    bytes: int
+    packed: int
+    reused: int
+
+
+def _load() -> str | None:
+    # In an editable installation the library lies in site-packages, not beside this file.
+    package = sys.modules[__name__.partition(".")[0]]
+    files = [file for folder in package.__path__ if (file := Path(folder) / "_C.so").is_file()]
+    if not files:
+        return (
+            "the compiled core of sepwise is not installed; install sepwise with pip, or run ./run in its source folder"
+        )
+    try:
+        torch.ops.load_library(files[0])
+    except OSError as error:
+        return f"the compiled core of sepwise cannot be loaded by torch {torch.__version__}: {error}"
+    return None
+
+
+PROBLEM = _load()  # None, or the sentence that says why there are no compiled operators
+
+
+def _look() -> Machine:
+    problem, setting, *offers = torch.ops.sepwise.machine()
+    return Machine(tuple(offers), setting, problem or None)
+
+
+# Asked now: a tracer at work would take the question for a part of the program.
+MACHINE = _look() if PROBLEM is None else Machine((), "", None)
+
+
+def kernels() -> list[Kernel]:
+    """Every compiled kernel, the preferred first. Raises UnsupportedError without the compiled core.
+
+    >>> [kernel.name for kernel in kernels() if kernel.isa == "portable"]
+    ['f32_portable', 'bf16_portable']
+    """
+    found = []
+    for line in _operators().kernels():
+        name, isa, dtype, precision, why_not = line.split("\t", 4)
+        found.append(Kernel(name, isa, getattr(torch, dtype), precision, why_not or None))
+    return found
+
+
+def packed_weights() -> PackedWeights:
+    """What is kept of packed weights. Raises UnsupportedError without the compiled core."""
+    return PackedWeights(*_operators().packed_weights())
+
+
+def forget_packed_weights() -> None:
+    """Free all packed weights, and the weights that they keep alive. Raises UnsupportedError without the compiled core.
+
+    >>> forget_packed_weights()
+    >>> packed_weights().kept
+    0
+    """
+    _operators().forget_packed_weights()
+
+
+def _operators() -> torch._ops._OpNamespace:
+    if PROBLEM is not None:
+        raise UnsupportedError(PROBLEM)
+    return torch.ops.sepwise

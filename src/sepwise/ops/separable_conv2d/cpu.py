@@ -1,0 +1,98 @@
+"""Both steps at once by the compiled kernels: the channels between never reach memory.
+
+Kernels read and write channels_last: x in another format is converted once, and so is the result. They take the weights
+in an order of their own, packed once for as long as the weights stay what they are (csrc/packed_weights.h).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd import forward_ad
+
+from ...errors import UnsupportedError
+from .. import native
+from . import gradients
+from .call import Call
+from .schema import operators
+
+DTYPES = (torch.float32, torch.bfloat16)
+
+
+def why_not(call: Call) -> str | None:
+    if native.PROBLEM is not None:
+        return native.PROBLEM
+    if native.MACHINE.problem is not None:
+        raise UnsupportedError(native.MACHINE.problem)  # for "auto" as well: who names instructions wants them
+    if call.x.device.type != "cpu":
+        return f"x is on {call.x.device}; the compiled kernels run on the CPU"
+    if call.dtype not in DTYPES:
+        return f"the computation is in {call.dtype}; the compiled kernels know float32 and bfloat16"
+    if any(t is not None and t.dtype is torch.float64 for t in (call.depthwise, call.pointwise)):
+        return "weights are torch.float64, which autocast leaves as they are"
+    if transformed():
+        return "a function transform is at work, for which the compiled kernels have no rule"
+    return None
+
+
+def transformed() -> bool:
+    """Whether a transform of `torch.func` or forward-mode differentiation is at work."""
+    return forward_ad._current_level >= 0 or torch._C._are_functorch_transforms_active()
+
+
+def run(call: Call) -> Tensor:
+    inputs = _inputs(call)
+    if torch.compiler.is_compiling():
+        return operators.separable_conv2d.default(*inputs)
+    if call.needs_grad:
+        return _WithGradient.apply(*inputs)
+    return _without_gradient(*inputs)
+
+
+def kernel_for(call: Call) -> str:
+    """The name of the kernel that `run` would take."""
+    return operators.kernel_for(*_inputs(call))
+
+
+def _inputs(call: Call) -> tuple[Any, ...]:
+    (top, bottom), (left, right) = call.pads
+    x, geometry = call.x if call.x.dtype is call.dtype else call.x.to(call.dtype), call.geometry
+    precision = call.precision or _precision_asked(torch.compiler.is_compiling())
+    return (
+        *(x, call.depthwise, call.pointwise, call.bias, call.depthwise_bias, call.between, call.activation),
+        *(geometry.stride, (top, left, bottom, right), geometry.dilation, precision),
+    )
+
+
+def _without_gradient(*inputs: Any) -> Tensor:
+    # The layers of the dispatcher that record gradients would find none to record, at twice the price of the call.
+    with torch._C._AutoDispatchBelowAutograd():
+        return operators.separable_conv2d.default(*inputs)
+
+
+class _WithGradient(torch.autograd.Function):
+    """The gradient that `schema` registers, at a third of the price: no dispatcher in between."""
+
+    @staticmethod
+    def forward(ctx: Any, *inputs: Any) -> Tensor:
+        y = _without_gradient(*inputs)
+        gradients.remember(ctx, inputs, y)
+        return y
+
+    backward = staticmethod(gradients.backward)
+
+
+@torch.compiler.assume_constant_result
+def _precision_asked(compiling: bool) -> str:
+    """The precision that torch's own setting asks for.
+
+    A compiled program asks once. PyTorch compiles it anew when the setting leaves "highest" or comes back, so it never
+    computes less precisely than asked if "medium" counts as "high".
+    """
+    try:
+        asked = torch.get_float32_matmul_precision()
+    except RuntimeError:  # settings of single back ends contradict it
+        return "highest"
+    return "high" if compiling and asked == "medium" else asked
