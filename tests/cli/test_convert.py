@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from baits import Touch
 from sepwise import Plan, cli
 from sepwise.cli import job
 from sepwise.conversion import rebuild
+from sepwise.errors import ModelError
 from sepwise.sources import load_model, prepare, read_weights, save_weights
 from sepwise.sources.pictures import Picture
 
@@ -92,6 +94,10 @@ def test_the_whole_job(convert, tmp_path, pictures, model):
     assert set(data) >= {"networks", "latency_ratio", "agreement", "plan", "curve", "files"}
     assert data["networks"]["separable"]["macs"] <= 0.5 * data["networks"]["dense"]["macs"]
     assert data["latency_ratio"] > 0
+    assert data["fused_latency_ratio"] > 0
+    forms = [choice["form"] for choice in data["plan"].values() if choice["form"] != "dense"]
+    pairs = sum(form in ("depthwise", "cp") for form in forms)
+    assert (data["fused_latency"]["pairs"], data["fused_latency"]["left"]) == (pairs, len(forms) - pairs)
     assert data["agreement"]["relative_error"] < 0.3
     assert {point["kind"] for point in data["curve"]} == {"this conversion", "other budget", "data-free"}
     folder = tmp_path / "out"
@@ -110,22 +116,39 @@ def test_the_whole_job(convert, tmp_path, pictures, model):
     assert float((rebuilt(x) - dense.eval()(x)).abs().max()) > 1e-4, "the program must not be the dense network"
 
 
+def test_a_network_that_cannot_be_fused_is_converted_and_says_why(convert, monkeypatch, tmp_path):
+    def refuse(*arguments):
+        raise ModelError("fuse: the fused network would answer differently")
+
+    monkeypatch.setattr(import_module("sepwise.cli.latency"), "fuse", refuse)
+    code, out, _ = convert("small_networks:classifier")
+    assert code == 0
+    assert "latency, fused        not measured: fuse: the fused network would answer differently\n" in out
+    told = [r for r in records_of(tmp_path / "out") if r["what"] == "network.fused_latency_ratio"]
+    assert [(r["value"], r["about"]["why"]) for r in told] == [
+        (None, "fuse: the fused network would answer differently")
+    ]
+    assert "Latency, fused" not in (tmp_path / "out" / "report.html").read_text()
+
+
 def test_the_table_for_people(convert, tmp_path):
     code, out, _ = convert("small_networks:classifier")
     lines = out.splitlines()
     assert code == 0
     start = next(i for i, line in enumerate(lines) if line.split() == ["dense", "separable"])
-    assert [line[:20].strip() for line in lines[start + 1 : start + 6]] == [
+    assert [line[:20].strip() for line in lines[start + 1 : start + 7]] == [
         "parameters",
         "MACs at 24x24",
         "weight bytes",
         "fastest stock form",
         "latency, each in it",
+        "latency, fused",
     ]
     for name in ("dense", "separable"):
         end = lines[start].index(name) + len(name)
         assert all(re.search(r"\S ", line[end - 1 : end + 1] + " ") for line in lines[start + 1 : start + 5])
     assert re.search(r"latency, each in it +\d+\.\d\dx (faster|SLOWER) \(median of 10 interleaved rounds, ", out)
+    assert re.search(r"latency, fused +\d+\.\d\dx (faster|SLOWER) \([123] pairs? of steps as one operation", out)
     assert "agreement with the dense network on 6 other pictures of " in out
     assert lines[-1].startswith(f"report: {tmp_path / 'out' / 'report.html'}")
 
@@ -394,7 +417,7 @@ def test_only_results_are_replaced(convert, tmp_path, pictures):
 
 
 @pytest.mark.parametrize("stands", [False, True], ids=["new folder", "earlier results"])
-@pytest.mark.parametrize("moment", ["survey", "convert", "export", "measure_latency", "save_program", "report.build"])
+@pytest.mark.parametrize("moment", ["survey", "convert", "export", "latency", "save_program", "report.build"])
 def test_interrupted(convert, tmp_path, monkeypatch, pictures, moment, stands):
     out = tmp_path / "out"
     if stands:

@@ -81,6 +81,10 @@ def test_the_demo_in_a_small_setting(monkeypatch, tmp_path, capsys, prepared):
     assert data["agreement"]["correlation"] > 0.8
     assert {c["form"] for c in data["plan"].values()} <= {"dense", "spatial", "depthwise"}
     assert (out / "pictures" / "0-difference.png").is_file()
+    assert data["fused_latency_ratio"] > 0
+    alone = data["alone"][0]
+    assert (alone["form"], alone["metric"]) == ("depthwise", "f1")
+    assert min(alone["latency_ratio"], alone["fused_latency_ratio"]) > 0
     page = (out / "report.html").read_text()
     assert "HED, an edge detector, made separable" in page
     assert "astronaut" in page

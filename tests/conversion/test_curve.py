@@ -6,10 +6,11 @@ import pytest
 import torch
 from plain_networks import Residual, settle
 
-from sepwise.conversion import at_budgets, convert, survey, totals_of
+from sepwise.conversion import at_budgets, convert, in_forms, survey, totals_of
 from sepwise.conversion.apply import filled_layer
 from sepwise.conversion.curve import FRACTIONS
 from sepwise.conversion.graph import trace
+from sepwise.errors import BudgetError
 from sepwise.nn import FactoredConv
 
 
@@ -52,6 +53,24 @@ def test_budgets_that_cannot_be_met_are_passed_over(found):
     fractions = [plan.budget["macs"] for plan, _, _ in at_budgets(surveyed, totals_of(surveyed, x), (0.5, 0.001, 0.4))]
     assert fractions == [0.5, 0.4]
     assert sorted(FRACTIONS, reverse=True) == list(FRACTIONS)
+
+
+@torch.no_grad()
+def test_a_network_of_one_form_is_its_own(found):
+    model, x, surveyed = found
+    before = dense_layers(surveyed)
+    for form in ("cp", "depthwise"):
+        plan, network = in_forms(surveyed, [form], {"macs": 0.6}, totals_of(surveyed, x))
+        assert {choice.form for choice in plan.converted.values()} == {form}
+        assert plan.macs[1] <= 0.6 * plan.macs[0]
+        assert {n for n, m in network.named_modules() if isinstance(m, FactoredConv)} == set(plan.converted)
+        lent = next(fitted for p, fitted, _ in at_budgets(surveyed, totals_of(surveyed, x), (0.6,)))
+        missed = [float((n(x) - model(x)).square().mean()) for n in (network, lent)]
+        assert missed[0] >= missed[1] > 0
+    assert dense_layers(surveyed) == before
+    torch.testing.assert_close(surveyed.network.model(x), model(x))
+    with pytest.raises(BudgetError, match="cannot be met"):
+        in_forms(surveyed, ["cp"], {"macs": 0.001}, totals_of(surveyed, x))
 
 
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])

@@ -294,6 +294,39 @@ def test_losses_are_told_as_losses(folder):
     assert "faster" not in Seen(html).text
 
 
+@pytest.mark.parametrize(
+    ("pairs", "left", "says"),
+    [
+        (13, 4, "13 pairs as one operation each, 4 other layers as before"),
+        (1, 1, "1 pair as one operation, 1 other layer as before"),
+        (0, 2, "0 pairs as one operation each, 2 other layers as before"),
+        (2, 0, "2 pairs as one operation each"),
+    ],
+)
+def test_the_fused_network_has_a_row(folder, pairs, left, says):
+    about = {"dense_form": "channels_last eager", "pairs": pairs, "left": left, "threads": 2, "size": [320, 480]}
+    fused = fact("network.fused_latency_ratio", 3.14, unit="x", n=11, spread=0.1, about=about)
+    text = Seen(page(folder, [*conversion_records(), fused])).text
+    assert "Latency, fused for one input of 480×320 pixels" in text
+    assert f"last eager {says} 3.1× faster" in text
+    assert "2.6× faster" in text
+
+
+def test_one_form_alone_stands_beside_the_conversion(folder):
+    alone = {"form": "depthwise", "metric": "f1", "agreement": 0.812, "latency_ratio": 0.8, "fused_latency_ratio": 3.2}
+    told = [fact("alone", alone), fact("alone", {"form": "cp", "why": "it cannot meet the budget"})]
+    text = Seen(page(folder, [*conversion_records(), *told])).text
+    assert "This conversion 0.977 2.6× faster –" in text
+    assert "Depthwise layers alone 0.812 1.2× slower 3.2× faster" in text
+    assert "Cp" not in text
+    assert "The same budget, one form" not in Seen(page(folder, [*conversion_records(), told[1]])).text
+
+
+def test_a_fused_network_that_was_not_measured_has_no_row(folder):
+    missing = fact("network.fused_latency_ratio", None, about={"why": "fuse: it would answer differently"})
+    assert "Latency, fused" not in Seen(page(folder, [*conversion_records(), missing])).text
+
+
 def test_the_newest_record_counts(folder):
     html = page(folder, [*conversion_records(), fact("agreement.f1", 0.5123)])
     assert "edges agree at F1 0.512" in html

@@ -20,25 +20,27 @@ from ..conversion import (
     check_budget,
     convert,
     export,
+    in_forms,
     plan_from,
     save_program,
     survey,
     totals_of,
 )
 from ..conversion.plan import BatchNorm
-from ..errors import ModelError, OutputError
+from ..errors import BudgetError, ModelError, OutputError
 from ..extras import require
 from ..files import check_folder, whole_folder
-from ..measure import Agreement, Timing, cost, fastest, measure_latency, ratio, stock_forms
+from ..measure import Agreement, cost
 from ..measure.agreement import kind_of
 from ..nn import FactoredConv
 from ..sources.models import LoadedModel
 from ..sources.weights import save_weights
+from .latency import Latency, latency
 from .outcome import Outcome
 from .progress import Progress
+from .summary import outcome
 
 METRIC = {"maps": "f1", "classes": "top1", "tensors": "correlation"}
-ROUNDS = 10
 PICTURED = 4
 RECORDS = "records.jsonl"
 
@@ -50,6 +52,7 @@ class Job:
     fit        calibration pictures, batches (N, C, H, W)
     shown      held-out pictures: names and tensors (1, C, H, W), for measuring and showing
     plan       carried out as it is; None: made for `budget` with `forms`
+    beside     forms, each of which is measured alone at the same budget, with the survey's fits
     """
 
     loaded: LoadedModel
@@ -65,6 +68,7 @@ class Job:
     batch_norm: BatchNorm = "fold"
     plan: Plan | None = None
     iterations: int = 8
+    beside: Sequence[str] = ()
 
 
 def run(job: Job) -> Outcome:
@@ -88,9 +92,13 @@ def run(job: Job) -> Outcome:
         progress("measure", 1, 3)
         agreed = _agreement(separable, dense, pictures)
         progress("measure", 2, 3)
-        timings, forms = _latency(dense, separable, pictures[0])
+        others = {} if found is None else _beside(found, plan, job)
+        networks = {form: model for form, model in others.items() if isinstance(model, nn.Module)}
+        programs = {form: (model, export(model, pictures[0])) for form, model in networks.items()}
+        timed = latency(dense, {"separable": (separable, program), **programs}, pictures[0])
         progress("measure", 3, 3)
-        facts = _facts(job, plan, dense, separable, agreed, timings, forms)
+        facts = _facts(job, plan, dense, separable, agreed, timed["separable"])
+        facts += [_alone(form, model, dense, pictures, timed) for form, model in others.items()]
         if found is not None:
             facts += _curve(found, dense, pictures, facts, job, progress)
     with whole_folder(job.out, job.overwrite) as folder:
@@ -100,7 +108,8 @@ def run(job: Job) -> Outcome:
         facts += [*_pictures(job, dense, separable, agreed.kind, folder), *_kernels(dense, separable, plan, folder)]
         records.append(folder / RECORDS, facts)
         report.build(folder)
-        return _outcome(job, plan, facts)
+        files = ["report.html", "model.safetensors", "model.pt2", "plan.json", RECORDS]
+        return outcome(job.loaded.name, job.shown_on, job.out, files, plan, facts)
 
 
 def _check_replaceable(out: Path) -> None:
@@ -131,16 +140,29 @@ def _only(output: Any) -> Tensor:
     return tensors[-1]
 
 
-def _latency(dense: nn.Module, separable: nn.Module, x: Tensor) -> tuple[tuple[Timing, Timing], tuple[str, str]]:
-    """Both networks in their fastest stock form, timed in the same rounds."""
-    calls = {
-        f"{name} {form}": run_it
-        for name, model in (("dense", dense), ("separable", separable))
-        for form, run_it in stock_forms(model, x).items()
-    }
-    timings = measure_latency(calls, rounds=ROUNDS, warmup=2)
-    best = [fastest({n: t for n, t in timings.items() if n.startswith(w)}) for w in ("dense", "separable")]
-    return (timings[best[0]], timings[best[1]]), (best[0].partition(" ")[2], best[1].partition(" ")[2])
+def _beside(found: Survey, plan: Plan, job: Job) -> dict[str, nn.Module | str]:
+    """For each form that `plan` is not made of alone: the network with only this form, or why there is none."""
+    networks: dict[str, nn.Module | str] = {}
+    for form in job.beside:
+        if {choice.form for choice in plan.converted.values()} != {form}:
+            try:
+                networks[form] = in_forms(found, [form], job.budget, totals_of(found, job.fit[0]))[1]
+            except BudgetError as error:
+                networks[form] = str(error)
+    return networks
+
+
+def _alone(
+    form: str, model: nn.Module | str, dense: nn.Module, pictures: Sequence[Tensor], timed: dict[str, Latency]
+) -> records.Record:
+    """What one form alone reaches at the same budget: agreement, and speed in stock PyTorch and fused."""
+    if isinstance(model, str):
+        return records.here("alone", {"form": form, "why": model})
+    agreed, time = _agreement(model, dense, pictures), timed[form]
+    metric = METRIC[agreed.kind or "tensors"]
+    value = {"form": form, "metric": metric, "agreement": agreed.to_dict()[metric]}
+    value |= {"latency_ratio": time.stock_ratio, "fused_latency_ratio": time.fused_ratio}
+    return records.here("alone", value)
 
 
 def _facts(
@@ -149,8 +171,7 @@ def _facts(
     dense: nn.Module,
     separable: nn.Module,
     agreed: Agreement,
-    timings: tuple[Timing, Timing],
-    forms: tuple[str, str],
+    timed: Latency,
 ) -> list[records.Record]:
     x = job.shown[0][1]
     size = list(x.shape[2:])
@@ -176,24 +197,7 @@ def _facts(
             records.here("network.macs", total.macs, unit="MACs", about={**which, "size": size}),
             records.here("network.weight_bytes", held, unit="bytes", about=which),
         ]
-    speed = ratio(*timings)
-    low, high = speed.quartiles
-    facts.append(
-        records.here(
-            "network.latency_ratio",
-            speed.median,
-            unit="x",
-            n=len(speed.values),
-            spread=high - low,
-            about={
-                "dense_form": forms[0],
-                "separable_form": forms[1],
-                "threads": timings[0].threads,
-                "size": size,
-                "spread": "interquartile range",
-            },
-        )
-    )
+    facts += timed.facts()
     measured = {k: v for k, v in agreed.to_dict().items() if k not in ("kind", "values", "not_finite")}
     held_out = {"pictures": "held-out", "count": len(job.shown)}
     facts += [records.here(f"agreement.{k}", v, n=len(job.shown), about=held_out) for k, v in measured.items()]
@@ -302,58 +306,3 @@ def _kernels(dense: nn.Module, separable: nn.Module, plan: Plan, folder: Path) -
             value[which] = f"kernels/{number}-{which}.png"
             report.pictures.kernel_grid(weight.detach().float().numpy()).save(folder / value[which])
         yield records.here("kernels", value)
-
-
-def _outcome(job: Job, plan: Plan, facts: Sequence[records.Record]) -> Outcome:
-    networks: dict[str, dict[str, Any]] = {"dense": {}, "separable": {}}
-    for r in facts:
-        if r.about.get("network") in networks:
-            networks[r.about["network"]][r.what.partition(".")[2]] = r.value
-    latency = next(r for r in facts if r.what == "network.latency_ratio")
-    agreed = {r.what.partition(".")[2]: r.value for r in facts if r.what.startswith("agreement.")}
-    data = {
-        "model": job.loaded.name,
-        "out": str(job.out),
-        "networks": networks,
-        "latency_ratio": latency.value,
-        "latency": {"rounds": latency.n, "spread": latency.spread, **latency.about},
-        "agreement": agreed,
-        "plan": {name: vars(choice) for name, choice in plan.layers.items()},
-        "curve": [{**r.value, **r.about} for r in facts if r.what == "curve"],
-        "files": ["report.html", "model.safetensors", "model.pt2", "plan.json", RECORDS],
-    }
-    return Outcome(data, "\n".join(_lines(job, plan, networks, latency, agreed)))
-
-
-def _lines(
-    job: Job, plan: Plan, networks: dict[str, dict[str, Any]], latency: records.Record, agreed: dict[str, Any]
-) -> Iterator[str]:
-    dense, separable = networks["dense"], networks["separable"]
-    height, width = latency.about["size"]
-    yield str(plan)
-    yield ""
-    yield _row("", "dense", "separable")
-    rows = (("parameters", "parameters"), (f"MACs at {height}x{width}", "macs"), ("weight bytes", "weight_bytes"))
-    for title, key in rows:
-        yield _row(
-            title, f"{dense[key]:,}", f"{separable[key]:,}", _times(dense[key] / separable[key], "fewer", "MORE")
-        )
-    about = latency.about
-    yield _row("fastest stock form", about["dense_form"], about["separable_form"])
-    threads = f"{about['threads']} thread" + ("s" if about["threads"] > 1 else "")
-    timed = f"median of {latency.n} interleaved rounds, {threads}"
-    yield f"{'latency, each in it':22}{_times(latency.value, 'faster', 'SLOWER')} ({timed})"
-    yield ""
-    yield f"agreement with the dense network on {job.shown_on}, not used for fitting:"
-    for name, value in agreed.items():
-        yield f"  {name.replace('_', ' '):28}{'undefined' if value is None else format(value, '.4f')}"
-    yield ""
-    yield f"report: {job.out / 'report.html'}   (model.safetensors, model.pt2 and plan.json beside it)"
-
-
-def _row(title: str, dense: str, separable: str, change: str = "") -> str:
-    return f"{title:22}{dense:>22}{separable:>22}   {change}".rstrip()
-
-
-def _times(ratio: float, better: str, worse: str) -> str:
-    return f"{ratio:.2f}x {better}" if ratio >= 1 else f"{1 / ratio:.2f}x {worse}"

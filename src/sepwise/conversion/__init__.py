@@ -1,7 +1,7 @@
 """Model in, model out: convolutions planned, fitted, replaced and fused. Knows no files of pictures and no pages."""
 
 from .apply import convert, rebuild
-from .curve import at_budgets
+from .curve import at_budgets, in_forms
 from .export import export, save_program
 from .fuse import FusedNetwork, FusionReport, fuse
 from .plan import Choice, Plan
@@ -20,6 +20,7 @@ __all__ = [
     "convert",
     "export",
     "fuse",
+    "in_forms",
     "plan",
     "plan_from",
     "rebuild",

@@ -1,14 +1,16 @@
-"""The same network at other budgets, from one survey: what the chosen budget is compared with."""
+"""The same network at other budgets and in other forms, from one survey: what the chosen plan is compared with."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 
 from torch import nn
 
 from ..errors import BudgetError
 from .apply import filled_layer, nearest_layer
+from .graph import copy_of
 from .plan import Plan
 from .planner import plan_from
 from .survey import Survey
@@ -32,20 +34,43 @@ def at_budgets(
         yield plan, _Lent(survey, plan, fitted=True), _Lent(survey, plan, fitted=False)
 
 
+def in_forms(
+    survey: Survey, forms: Sequence[str], budget: Mapping[str, float], totals: tuple[int, int]
+) -> tuple[Plan, nn.Module]:
+    """The best plan that uses these forms only, and a network of its own with the survey's fits.
+
+    Raises BudgetError when these forms cannot meet the budget.
+    """
+    layers = [replace(la, candidates=tuple(c for c in la.candidates if c.form in forms)) for la in survey.layers]
+    plan = plan_from(replace(survey, layers=tuple(layers)), budget, totals)
+    model = copy_of(survey.network.model)
+    for name, layer in _layers(survey, plan, fitted=True).items():
+        old = model.get_submodule(name)
+        for alias in [n for n, m in model.named_modules(remove_duplicate=False) if m is old]:
+            model.set_submodule(alias, layer)
+    return plan, model.eval()
+
+
+def _layers(survey: Survey, plan: Plan, fitted: bool) -> dict[str, nn.Module]:
+    """The layers that a plan puts in place of dense ones: with the survey's fits, or nearest in the Frobenius norm."""
+    network, found = survey.network, {layer.name: layer for layer in survey.layers}
+    layers: dict[str, nn.Module] = {}
+    for name, choice in plan.converted.items():
+        site = network.site(name)
+        assert site is not None
+        conv = network.conv(site)
+        best = next(c for c in found[name].candidates if (c.form, c.rank) == (choice.form, choice.rank))
+        layers[name] = filled_layer(conv, choice, best.fitted) if fitted else nearest_layer(conv, choice)
+    return layers
+
+
 class _Lent(nn.Module):
     """The surveyed network with its layers exchanged during each call, and put back after it."""
 
     def __init__(self, survey: Survey, plan: Plan, fitted: bool) -> None:
         super().__init__()
-        network, found = survey.network, {layer.name: layer for layer in survey.layers}
-        self.network = [network]  # in a list: it is lent, not a child
-        self.layers: dict[str, nn.Module] = {}
-        for name, choice in plan.converted.items():
-            site = network.site(name)
-            assert site is not None
-            conv = network.conv(site)
-            best = next(c for c in found[name].candidates if (c.form, c.rank) == (choice.form, choice.rank))
-            self.layers[name] = filled_layer(conv, choice, best.fitted) if fitted else nearest_layer(conv, choice)
+        self.network = [survey.network]  # in a list: it is lent, not a child
+        self.layers = _layers(survey, plan, fitted)
 
     def forward(self, x: object) -> object:
         with self._exchanged():

@@ -75,7 +75,7 @@ def trace(model: nn.Module, example: Tensor | None = None) -> Network:
     """
     if any(isinstance(p, nn.parameter.UninitializedParameter) for p in model.parameters()):
         raise ModelError("the model has lazy layers without a shape yet; call it once on an example first")
-    copied = _copy(model)
+    copied = copy_of(model)
     if not is_exported(copied):
         copied.eval()
     graph = copied if isinstance(copied, fx.GraphModule) else _follow(copied, example)
@@ -100,7 +100,8 @@ class _Tracer(fx.Tracer):
         return not any(isinstance(c, known) for c in m.modules())
 
 
-def _copy(model: nn.Module) -> nn.Module:
+def copy_of(model: nn.Module) -> nn.Module:
+    """A deep copy. Raises ModelError for a model that cannot be copied."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # torch's own remark on programs it exported

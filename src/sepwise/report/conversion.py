@@ -13,7 +13,7 @@ from .curve import THIS, Chart, Point, chart
 from .facts import Facts
 from .pictures import DIFFERENCE_SCALE
 
-MARKS = ("conversion", "network.", "agreement.", "layer", "curve", "picture", "kernels")
+MARKS = ("conversion", "network.", "agreement.", "alone", "layer", "curve", "picture", "kernels")
 COSTS = (
     ("network.parameters", "Parameters", "", "fewer", "more"),
     ("network.macs", "Multiplications (MACs)", "", "fewer", "more"),
@@ -89,16 +89,19 @@ def context(facts: Facts, folder: Path) -> dict[str, Any]:
         for r in facts.under("agreement")
         if numerals.is_number(r.value)
     ]
-    latency = facts.last("network.latency_ratio")
-    if latency and not (numerals.is_number(latency.value) and latency.value > 0):
-        latency = None
+    latency, fused = (_positive(facts.last(f"network.{which}latency_ratio")) for which in ("", "fused_"))
     return {
         "title": about.get("title") or about.get("model") or "Conversion",
         "about": about | {"budget": _budget(about.get("budget"))},
         "headline": headline(costs, latency, agreements),
         "costs": costs,
         "latency": latency,
+        "latencies": [
+            ("Latency", latency and latency.about.get("separable_form"), latency),
+            ("Latency, fused", fused and _fused(fused), fused),
+        ],
         "agreements": agreements,
+        "alone": _alone(facts.all("alone", "form"), agreements, latency, fused),
         "shown_on": _shown_on(facts),
         "pictures": [_picture(r, folder) for r in facts.all("picture", "name")],
         "difference_scale": DIFFERENCE_SCALE,
@@ -125,6 +128,52 @@ def headline(costs: Sequence[Cost], latency: Record | None, agreements: Sequence
             parts.append(METRICS[metric][1].format(measured[metric].text))
             break
     return ", ".join(parts) or "A dense network and its separable twin"
+
+
+def _alone(
+    records: Sequence[Record], agreements: Sequence[Agreement], latency: Record | None, fused: Record | None
+) -> dict[str, Any] | None:
+    """This conversion beside others of the same budget, each of one form: agreement, and speed in both ways."""
+    rows = [r.value for r in records if "why" not in r.value]
+    if not rows:
+        return None
+    metric = rows[0].get("metric")
+    mine = next((a.value for a in agreements if a.metric == metric), None)
+    first = {"form": None, "metric": metric, "agreement": mine, "latency_ratio": latency and latency.value}
+    rows = [first | {"fused_latency_ratio": fused and fused.value}, *rows]
+    return {
+        "metric": METRICS[metric][0] if metric in METRICS else numerals.words(metric),
+        "rows": [
+            {
+                "name": "This conversion" if row["form"] is None else f"{row['form']} layers alone".capitalize(),
+                "agreement": Agreement(row.get("metric", ""), row.get("agreement"), None, "").text,
+                "speeds": [_speed(row.get(key)) for key in ("latency_ratio", "fused_latency_ratio")],
+            }
+            for row in rows
+        ],
+    }
+
+
+def _speed(ratio: Any) -> str:
+    good = numerals.is_number(ratio) and ratio > 0
+    return _compared(ratio, "faster", "slower") if good else numerals.NONE
+
+
+def _positive(record: Record | None) -> Record | None:
+    return record if record and numerals.is_number(record.value) and record.value > 0 else None
+
+
+def _fused(record: Record) -> str:
+    """What runs in the fused network: "13 pairs as one operation each, 4 other layers as before"."""
+    parts = []
+    for key, one, many in (
+        ("pairs", "pair as one operation", "pairs as one operation each"),
+        ("left", "other layer as before", "other layers as before"),
+    ):
+        number = record.about.get(key)
+        if numerals.is_number(number) and (number or key == "pairs"):
+            parts.append(f"{numerals.count(number)} {one if number == 1 else many}")
+    return ", ".join(parts)
 
 
 def _compared(factor: float, gain: str, loss: str) -> str:

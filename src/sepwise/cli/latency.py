@@ -1,0 +1,113 @@
+"""How long the networks of a conversion take: dense and separable in stock PyTorch, and separable fused."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.export import ExportedProgram
+
+from .. import records
+from ..conversion import FusedNetwork, FusionReport, fuse
+from ..errors import ModelError
+from ..measure import Timing, fastest, measure_latency, ratio, stock_forms
+
+TRIALS, ROUNDS = 2, 10
+
+
+@dataclass(frozen=True)
+class Latency:
+    """A separable network against the dense one, timed in the same rounds.
+
+    dense, separable    each in its fastest stock form: its name and its timing
+    fused               the fused network, and what was fused; or the sentence why there is none
+    """
+
+    size: list[int]
+    dense: tuple[str, Timing]
+    separable: tuple[str, Timing]
+    fused: tuple[FusionReport, Timing] | str
+
+    @property
+    def stock_ratio(self) -> float:
+        """How many times faster than the dense network the separable one is, each in its fastest stock form."""
+        return ratio(self.dense[1], self.separable[1]).median
+
+    @property
+    def fused_ratio(self) -> float | None:
+        """The same of the fused network; None when there is none."""
+        return None if isinstance(self.fused, str) else ratio(self.dense[1], self.fused[1]).median
+
+    def facts(self) -> Iterator[records.Record]:
+        """How many times faster than the dense network: the separable one, and the fused one."""
+        form, timing = self.separable
+        yield self._fact("network.latency_ratio", timing, {"separable_form": form})
+        if isinstance(self.fused, str):
+            yield records.here("network.fused_latency_ratio", None, unit="x", about={"why": self.fused})
+            return
+        report, timing = self.fused
+        counts = {"pairs": len(report.fused), "left": len(report.left), "difference": report.difference}
+        yield self._fact("network.fused_latency_ratio", timing, counts)
+
+    def _fact(self, what: str, timing: Timing, about: dict[str, Any]) -> records.Record:
+        dense_form, dense = self.dense
+        speed = ratio(dense, timing)
+        low, high = speed.quartiles
+        told = {"dense_form": dense_form, **about, "threads": timing.threads, "size": self.size}
+        told |= {"spread": "interquartile range", "dense_ms": dense.median_ms, "median_ms": timing.median_ms}
+        return records.here(what, speed.median, unit="x", n=len(speed.values), spread=high - low, about=told)
+
+
+def latency(
+    dense: nn.Module, separable: Mapping[str, tuple[nn.Module, ExportedProgram]], x: Tensor
+) -> dict[str, Latency]:
+    """Time all networks interleaved, each in its fastest stock form, and the separable ones fused as well.
+
+    separable    by name: a network, and the same in stock operations, which its layers alone would not be
+    returns      by the same names
+    """
+    calls = {f"dense {form}": run for form, run in stock_forms(dense, x).items()}
+    fused = {name: _fused(network, x) for name, (network, _) in separable.items()}
+    for name, (_, program) in separable.items():
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # torch's own remark on copies of programs it exported
+            forms = stock_forms(program.module(check_guards=False), x)
+        calls |= {f"{name} {form}": run for form, run in forms.items()}
+    trials = measure_latency(calls, rounds=TRIALS, warmup=1)
+    best = {
+        name: fastest({n: t for n, t in trials.items() if n.startswith(f"{name} ")}) for name in ("dense", *separable)
+    }
+    chosen = {name: calls[best[name]] for name in best}
+    chosen |= {f"fused {name}": _runner(f, x) for name, f in fused.items() if isinstance(f, FusedNetwork)}
+    timings = measure_latency(chosen, rounds=ROUNDS, warmup=1)
+    stock = {name: (best[name].removeprefix(f"{name} "), timings[name]) for name in best}
+    return {
+        name: Latency(
+            list(x.shape[2:]),
+            stock["dense"],
+            stock[name],
+            (f.report, timings[f"fused {name}"]) if isinstance(f, FusedNetwork) else f,
+        )
+        for name, f in fused.items()
+    }
+
+
+def _fused(separable: nn.Module, x: Tensor) -> FusedNetwork | str:
+    try:
+        return fuse(separable, x)
+    except ModelError as error:
+        return str(error)
+
+
+def _runner(model: nn.Module, x: Tensor) -> Callable[[], object]:
+    laid = x.contiguous(memory_format=torch.channels_last) if x.dim() == 4 else x
+
+    def run_once() -> object:
+        with torch.inference_mode():
+            return model(laid)
+
+    return run_once

@@ -1,0 +1,96 @@
+"""What a finished conversion says: its facts as data for programs and as a table for people."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..conversion import Plan
+from ..records import Record
+from .outcome import Outcome
+
+
+def outcome(name: str, shown_on: str, out: Path, files: Sequence[str], plan: Plan, facts: Sequence[Record]) -> Outcome:
+    """The outcome of converting the model `name` by `plan`, measured on the pictures `shown_on`, written to `out`."""
+    networks: dict[str, dict[str, Any]] = {"dense": {}, "separable": {}}
+    for r in facts:
+        if r.about.get("network") in networks:
+            networks[r.about["network"]][r.what.partition(".")[2]] = r.value
+    stock, fused = (next(r for r in facts if r.what == f"network.{w}latency_ratio") for w in ("", "fused_"))
+    data = {
+        "model": name,
+        "out": str(out),
+        "networks": networks,
+        "latency_ratio": stock.value,
+        "latency": {"rounds": stock.n, "spread": stock.spread, **stock.about},
+        "fused_latency_ratio": fused.value,
+        "fused_latency": {"rounds": fused.n, "spread": fused.spread, **fused.about},
+        "agreement": {r.what.partition(".")[2]: r.value for r in facts if r.what.startswith("agreement.")},
+        "alone": [r.value for r in facts if r.what == "alone"],
+        "plan": {name: vars(choice) for name, choice in plan.layers.items()},
+        "curve": [{**r.value, **r.about} for r in facts if r.what == "curve"],
+        "files": list(files),
+    }
+    lines = [str(plan), "", *_costs(data), *_latencies(stock, fused), ""]
+    lines.append(f"agreement with the dense network on {shown_on}, not used for fitting:")
+    lines += [_measure(metric, value) for metric, value in data["agreement"].items()]
+    for alone in data["alone"]:
+        lines += ["", *_alone(alone)]
+    lines += ["", f"report: {out / 'report.html'}   (model.safetensors, model.pt2 and plan.json beside it)"]
+    return Outcome(data, "\n".join(lines))
+
+
+def _costs(data: dict[str, Any]) -> Iterator[str]:
+    dense, separable = data["networks"]["dense"], data["networks"]["separable"]
+    height, width = data["latency"]["size"]
+    yield _row("", "dense", "separable")
+    for title, key in (
+        ("parameters", "parameters"),
+        (f"MACs at {height}x{width}", "macs"),
+        ("weight bytes", "weight_bytes"),
+    ):
+        change = _times(dense[key] / separable[key], "fewer", "MORE")
+        yield _row(title, f"{dense[key]:,}", f"{separable[key]:,}", change)
+
+
+def _latencies(stock: Record, fused: Record) -> Iterator[str]:
+    about = stock.about
+    yield _row("fastest stock form", about["dense_form"], about["separable_form"])
+    threads = f"{about['threads']} thread" + ("s" if about["threads"] > 1 else "")
+    timed = f"median of {stock.n} interleaved rounds, {threads}"
+    yield f"{'latency, each in it':22}{_speed(stock.value)} ({timed})"
+    if fused.value is None:
+        yield f"{'latency, fused':22}not measured: {fused.about['why']}"
+        return
+    pairs, left = fused.about["pairs"], fused.about["left"]
+    one = "1 pair of steps as one operation" if pairs == 1 else f"{pairs} pairs of steps as one operation each"
+    others = f", {left} other separable layer{'s' if left != 1 else ''} as before" if left else ""
+    yield f"{'latency, fused':22}{_speed(fused.value)} ({one}{others})"
+
+
+def _alone(alone: dict[str, Any]) -> Iterator[str]:
+    if "why" in alone:
+        yield f"{alone['form']} layers alone: {alone['why']}"
+        return
+    yield f"the same budget with {alone['form']} layers alone, fitted by the survey:"
+    yield _measure(alone["metric"], alone["agreement"])
+    yield f"  {'latency, stock':28}{_speed(alone['latency_ratio'])}"
+    fused = alone["fused_latency_ratio"]
+    yield f"  {'latency, fused':28}{'not measured' if fused is None else _speed(fused)}"
+
+
+def _measure(metric: str, value: float | None) -> str:
+    return f"  {metric.replace('_', ' '):28}{'undefined' if value is None else format(value, '.4f')}"
+
+
+def _speed(ratio: float) -> str:
+    return _times(ratio, "faster", "SLOWER")
+
+
+def _row(title: str, dense: str, separable: str, change: str = "") -> str:
+    return f"{title:22}{dense:>22}{separable:>22}   {change}".rstrip()
+
+
+def _times(ratio: float, better: str, worse: str) -> str:
+    return f"{ratio:.2f}x {better}" if ratio >= 1 else f"{1 / ratio:.2f}x {worse}"
