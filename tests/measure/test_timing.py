@@ -51,6 +51,20 @@ def test_one_round_has_no_spread():
     assert Timing((2.0,), 1).quartiles_ms == (2.0, 2.0)
 
 
+def test_a_layout_that_the_model_cannot_run_in_is_no_form():
+    class Viewing(nn.Module):
+        def __init__(self, size: int) -> None:
+            super().__init__()
+            self.conv, self.size = nn.Conv2d(3, 4, 3), size
+
+        def forward(self, x):
+            return self.conv(x).view(-1, self.size)
+
+    assert list(stock_forms(Viewing(64), torch.rand(1, 3, 6, 6))) == ["eager contiguous"]
+    with pytest.raises(RuntimeError, match="invalid for input of size"):
+        stock_forms(Viewing(7), torch.rand(1, 3, 6, 6))
+
+
 def test_stock_forms_run_on_copies_and_give_the_same():
     conv, norm = nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8)
     model = nn.Sequential(conv, norm, nn.ReLU()).train()

@@ -134,7 +134,8 @@ def stock_forms(
 
     compiled     True: also `torch.compile`, which takes half a minute or more
     tolerance    largest |difference| allowed, relative to the largest |output|
-    returns      "eager contiguous", "eager channels_last" (four or five axes), "compiled ...": callables on copies
+    returns      "eager contiguous", "eager channels_last" (four or five axes), "compiled ...": callables on copies;
+                 without channels_last where PyTorch cannot run the model so, as with a `view` of its pictures
     Raises SepwiseError when a form gives another output: a wrong answer is not timed.
 
     >>> sorted(stock_forms(nn.Conv2d(3, 4, 3), torch.zeros(1, 3, 8, 8)))
@@ -157,8 +158,15 @@ def stock_forms(
         forms[f"eager {name}"] = _runner(laid, arguments)
         if compiled:
             forms[f"compiled {name}"] = _runner(torch.compile(laid), arguments)
-    for name, run_form in forms.items():
-        check_same(f"the form {name!r}", run_form(), expected, tolerance)
+    for name, run_form in list(forms.items()):
+        try:
+            found = run_form()
+        except RuntimeError:
+            if name.endswith("contiguous"):
+                raise
+            del forms[name]
+            continue
+        check_same(f"the form {name!r}", found, expected, tolerance)
     return forms
 
 
