@@ -288,7 +288,7 @@ STABLE_TORCH_LIBRARY(sepwise, m) {
   m.def("kernels() -> str[]");
   m.def("machine() -> str[]");
   m.def("packed_weights() -> int[]");
-  m.def("forget_packed_weights() -> ()");
+  m.def("forget_packed_weights(int idle_seconds) -> ()");
 }
 
 STABLE_TORCH_LIBRARY_IMPL(sepwise, CPU, m) {

@@ -136,7 +136,10 @@ class Cache {
     Dropped dropped;
     {
       std::lock_guard lock(mutex_);
-      if (now >= next_sweep_) drop_idle(now, dropped);
+      if (now >= next_sweep_) {
+        drop_idle(now, idle_seconds, dropped);
+        next_sweep_ = now + idle_seconds / 6;
+      }
       const auto found = entries_.find(key);
       if (found != entries_.end()) entry = found->second;
     }
@@ -183,11 +186,10 @@ class Cache {
     return {static_cast<int64_t>(entries_.size()), bytes, packed_, reused_};
   }
 
-  void clear() {
+  void forget(int64_t idle) {
     Dropped dropped;
     std::lock_guard lock(mutex_);
-    for (auto& [_, entry] : entries_) dropped.push_back(std::move(entry));
-    entries_.clear();
+    drop_idle(seconds_now(), idle, dropped);
     seen_.fill(0);
   }
 
@@ -200,13 +202,12 @@ class Cache {
   // wait for Python, which may wait for us.
   using Dropped = std::vector<std::shared_ptr<Entry>>;
 
-  void drop_idle(int64_t now, Dropped& dropped) {
+  void drop_idle(int64_t now, int64_t seconds, Dropped& dropped) {
     for (auto item = entries_.begin(); item != entries_.end();) {
-      const bool idle = now - item->second->last_used > idle_seconds;
+      const bool idle = now - item->second->last_used >= seconds;
       if (idle) dropped.push_back(std::move(item->second));
       item = idle ? entries_.erase(item) : std::next(item);
     }
-    next_sweep_ = now + idle_seconds / 6;
   }
 
   std::mutex mutex_;
@@ -260,6 +261,6 @@ std::shared_ptr<const PackedWeights> packed_weights(const PackRequest& request,
 }
 
 PackStatistics pack_statistics() { return cache().statistics(); }
-void forget_packed_weights() { cache().clear(); }
+void forget_packed_weights(int64_t idle_seconds) { cache().forget(idle_seconds); }
 
 }  // namespace sepwise

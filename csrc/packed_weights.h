@@ -62,6 +62,8 @@ struct PackStatistics {
 };
 
 PackStatistics pack_statistics();
-void forget_packed_weights();
+
+// Lets go of what no call has used for so many seconds; 0: of everything.
+void forget_packed_weights(int64_t idle_seconds);
 
 }  // namespace sepwise

@@ -88,14 +88,17 @@ def packed_weights() -> PackedWeights:
     return PackedWeights(*_operators().packed_weights())
 
 
-def forget_packed_weights() -> None:
-    """Free all packed weights, and the weights that they keep alive. Raises UnsupportedError without the compiled core.
+def forget_packed_weights(idle_seconds: int = 0) -> None:
+    """Free the packed weights that no call has used for so long, and the weights that they keep alive.
+
+    idle_seconds    0: all of them; without being asked, calls free those unused for a minute
+    Raises UnsupportedError without the compiled core.
 
     >>> forget_packed_weights()
     >>> packed_weights().kept
     0
     """
-    _operators().forget_packed_weights()
+    _operators().forget_packed_weights(idle_seconds)
 
 
 def _operators() -> torch._ops._OpNamespace:
