@@ -50,6 +50,7 @@ inline Expected naive(const sepwise::Conv& conv, const Numbers& numbers, sepwise
                       sepwise::Precision precision) {
   const bool half_out = type == sepwise::Type::bfloat16;
   const bool half_mid = half_out || precision == sepwise::Precision::medium;
+  const double unit = half_mid ? 0x1p-7 : precision == sepwise::Precision::high ? 0x1p-15 : 0x1p-18;
   const int64_t mids = conv.mid_channels(), taps = conv.kernel_h * conv.kernel_w;
   Expected expected{{}, {}, is_clamp(conv.between) && is_clamp(conv.activation)};
   std::vector<double> mid(mids);
@@ -82,7 +83,7 @@ inline Expected naive(const sepwise::Conv& conv, const Numbers& numbers, sepwise
       }
       const float value = (float)activated(conv.activation, sum);
       expected.y.push_back(half_out ? rounded_to_bf16(value) : value);
-      expected.slack.push_back(expected.exact ? 0 : (size + 1) * (half_mid ? 0x1p-7 : 0x1p-18));
+      expected.slack.push_back(expected.exact ? 0 : (size + 1) * unit);
     }
   }
   return expected;

@@ -69,7 +69,9 @@ std::string why_not(const Kernel& kernel) {
 
 const Kernel& choose(const Conv& conv, Type type, Precision precision, std::string_view name) {
   for (const Kernel* kernel : kernels())
-    if ((name.empty() || name == kernel->name) && serves(*kernel, conv, type, precision)) return *kernel;
+    if ((name.empty() ? !kernel->pays || kernel->pays(conv) : name == kernel->name) &&
+        serves(*kernel, conv, type, precision))
+      return *kernel;
   refuse(conv, type, precision, name);
 }
 

@@ -76,6 +76,8 @@ struct Kernel {
   size_t (*packed_bytes)(const Conv&);
   void (*pack)(const Conv&, const Weights&, void* packed);
   void (*run)(const Task&);
+  // Whether it is faster than those after it in kernels.inc; nullptr: always. Does not count where it is named.
+  bool (*pays)(const Conv&) = nullptr;
 };
 
 }  // namespace sepwise
