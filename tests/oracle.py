@@ -27,7 +27,8 @@ def convolution(
     axes = weight.ndim - 2
     stride, dilation = each(stride, axes), each(dilation, axes)
     extents = [d * (k - 1) + 1 for k, d in zip(weight.shape[2:], dilation, strict=True)]
-    x = np.pad(x, [(0, 0), (0, 0), *pads(padding, x.shape[2:], extents, stride)], mode=NUMPY_MODE[padding_mode])
+    widths = [(0, 0), (0, 0), *pads(padding, x.shape[2:], extents, stride)]
+    x = np.pad(x, widths, mode=NUMPY_MODE[padding_mode])  # type: ignore[call-overload]
     size = [(n - e) // s + 1 for n, e, s in zip(x.shape[2:], extents, stride, strict=True)]
     x = x.reshape(x.shape[0], groups, x.shape[1] // groups, *x.shape[2:])
     weight = weight.reshape(groups, weight.shape[0] // groups, *weight.shape[1:])

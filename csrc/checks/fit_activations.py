@@ -55,7 +55,9 @@ def rounded(coefficients: list, f: Callable, weight: Callable, low: Any, high: A
     x, truth, weights = (np.array([float(v) for v in vs]) for vs in (points, map(f, points), map(weight, points)))
 
     def error(candidate: list[np.float32]) -> float:
-        return float(np.abs(weights * (np.polynomial.polynomial.polyval(x, np.float64(candidate)) - truth)).max())
+        return float(
+            np.abs(weights * (np.polynomial.polynomial.polyval(x, np.array(candidate, np.float64)) - truth)).max()
+        )
 
     nearest = [np.float32(float(c)) for c in coefficients]
     candidates = []

@@ -89,6 +89,25 @@ def check_budget(kernel: Kernel, case: Case) -> None:
     assert excess({**inputs, "depthwise": tap}) > 1, "one tap can be dropped without notice"
 
 
+@by_kernel()
+@pytest.mark.parametrize("side", [1, 3, 5, 7])
+def test_bits_depend_on_neither_threads_nor_batch(kernel: Kernel, side: int) -> None:
+    for stride, size in ((1, (13, 11)), (2, (30, 34)), (1, (57, 3))):
+        case = Case("bits", 35, 37, size, kernel=(side, side), stride=stride, padding=side // 2, batch=3)
+        torch.manual_seed(3)
+        inputs = tensors(case, torch.randn, kernel.dtype)
+        y = run(kernel, case, inputs)
+        single = [run(kernel, case, {**inputs, "x": picture[None]}) for picture in inputs["x"]]
+        assert torch.equal(torch.cat(single), y)
+        before = torch.get_num_threads()
+        try:
+            for threads in (2, 3, 5):
+                torch.set_num_threads(threads)
+                assert torch.equal(run(kernel, case, inputs), y)
+        finally:
+            torch.set_num_threads(before)
+
+
 @given(st.data(), st.sampled_from(RUNNABLE))
 @settings(max_examples=150, deadline=None)
 def test_any_geometry_is_exact(data: st.DataObject, kernel: Kernel) -> None:
@@ -96,14 +115,13 @@ def test_any_geometry_is_exact(data: st.DataObject, kernel: Kernel) -> None:
         return data.draw(st.tuples(strategy, strategy))
 
     kernel_size = data.draw(st.sampled_from([(3, 3), (5, 5), (7, 7), pair(st.integers(1, 11))]))
-    padding = data.draw(st.sampled_from(["same", "valid", (pair(st.integers(0, 12)), pair(st.integers(0, 12)))]))
+    margins = (pair(st.integers(0, 12)), pair(st.integers(0, 12)))
+    padding = data.draw(st.sampled_from(["same", "valid", margins]))
     dilation = data.draw(st.sampled_from([1, 2, (1, 3)]))
     extents = [d * (k - 1) + 1 for k, d in zip(kernel_size, each(dilation, 2), strict=True)]
-    if padding == "same":  # pictures smaller than the kernel are fine
-        smallest = (1, 1)
-    else:
-        added = (0, 0) if padding == "valid" else (sum(padding[0]), sum(padding[1]))
-        smallest = tuple(max(e - p, 1) for e, p in zip(extents, added, strict=True))
+    # The smallest pictures that give an output; with "same" every picture does.
+    added = {"same": extents, "valid": (0, 0), margins: [low + high for low, high in margins]}[padding]
+    smallest = [max(e - p, 1) for e, p in zip(extents, added, strict=True)]
     case = Case(
         "drawn",
         channels=data.draw(st.integers(1, 40)),

@@ -41,7 +41,8 @@ def test_nan_and_infinities_go_where_stock_pytorch_sends_them(kernel: Kernel, pl
             continue  # stock PyTorch multiplies the padding for one channel: 0 * inf; otherwise it is left out
         for place in ("between", "activation"):
             for name in (None, *ACTIVATIONS):
-                case = Case(planted, channels, 20, (7, 9), padding=1, batch=1, depthwise_bias=True, **{place: name})
+                chosen: dict[str, Any] = {place: name}
+                case = Case(planted, channels, 20, (7, 9), padding=1, batch=1, depthwise_bias=True, **chosen)
                 check_specials(kernel, case, PLANTED[planted])
 
 
