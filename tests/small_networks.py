@@ -42,6 +42,26 @@ class Edges(nn.Module):
         return self.body(x).sigmoid()
 
 
+class Mobile(nn.Module):
+    """Two depthwise-pointwise pairs, one of them squeezed and excited in between, and ten scores."""
+
+    picture = {"size": (24, 24), "mean": (0.5,), "std": (0.2,)}  # noqa: RUF012
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(1, 8, 3, stride=2, padding=1)
+        self.depthwise = nn.Conv2d(8, 8, 3, padding=1, groups=8, bias=False)
+        self.norm = nn.BatchNorm2d(8)
+        self.pointwise = nn.Conv2d(8, 16, 1)
+        self.excited = nn.Conv2d(16, 16, 3, padding=1, groups=16)
+        self.last = nn.Conv2d(16, 10, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.relu6(self.pointwise(F.relu6(self.norm(self.depthwise(self.stem(x))))))
+        x = self.excited(x)
+        return self.last(x * x.mean((2, 3), keepdim=True).sigmoid()).mean((2, 3))
+
+
 class Untraceable(nn.Module):
     """What it does depends on what it sees, through a number that no tracer can know."""
 
@@ -81,6 +101,11 @@ def classifier() -> Classifier:
 def edges() -> Edges:
     torch.manual_seed(2)
     return Edges()
+
+
+def mobile() -> Mobile:
+    torch.manual_seed(4)
+    return Mobile()
 
 
 def untraceable() -> Untraceable:

@@ -504,6 +504,18 @@ def test_separable_layers_take_in_what_surrounds_them(make, says):
     assert_same(fuse(fused, pictures()), model, pictures())
 
 
+@pytest.mark.parametrize("kind", ["plain", "all of it", "a norm between", "an activation of its own", "CP"])
+def test_programs_exported_from_layers_of_ours_are_fused(kind):
+    make, says = LAYERS[kind]
+    model = nn.Sequential(nn.Conv2d(3, 6, 1), nn.Tanh(), make(), nn.BatchNorm2d(8), nn.ReLU(inplace=True), nn.Tanh())
+    settle(model).double()
+    fused = fuse(torch.export.export(model, (pictures(),), strict=False).module(), pictures())
+    assert fused.report.fused == {"2.depthwise_step": says}
+    assert fused.report.left == {}
+    assert fused.report.norms == (0 if "gelu" in says else 2 if "norm" in kind else 1)
+    assert_same(fused, model, pictures())
+
+
 def test_three_dimensional_and_shared_layers_stay():
     model = nn.Sequential(SeparableConv3d(3, 4, 3), nn.ReLU(), nn.Conv3d(4, 2, 1)).double().eval()
     assert "SeparableConv3d" in fuse(model, pictures(size=(7, 6, 5))).report.left["0"]

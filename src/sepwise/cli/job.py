@@ -94,8 +94,7 @@ def run(job: Job) -> Outcome:
         progress("measure", 2, 3)
         others = {} if found is None else _beside(found, plan, job)
         networks = {form: model for form, model in others.items() if isinstance(model, nn.Module)}
-        programs = {form: (model, export(model, pictures[0])) for form, model in networks.items()}
-        timed = latency(dense, {"separable": (separable, program), **programs}, pictures[0])
+        timed = latency(dense, {"separable": separable, **networks}, pictures[0])
         progress("measure", 3, 3)
         facts = _facts(job, plan, dense, separable, agreed, timed["separable"])
         facts += [_alone(form, model, dense, pictures, timed) for form, model in others.items()]

@@ -9,12 +9,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.export import ExportedProgram
 
 from .. import records
-from ..conversion import FusedNetwork, FusionReport, fuse
+from ..conversion import FusedNetwork, FusionReport, export, fuse
+from ..conversion.fold import fold_norms
+from ..conversion.graph import trace
 from ..errors import ModelError
 from ..measure import Timing, fastest, measure_latency, ratio, stock_forms
+from ..nn import FactoredConv
 
 TRIALS, ROUNDS = 2, 10
 
@@ -62,25 +64,17 @@ class Latency:
         return records.here(what, speed.median, unit="x", n=len(speed.values), spread=high - low, about=told)
 
 
-def latency(
-    dense: nn.Module, separable: Mapping[str, tuple[nn.Module, ExportedProgram]], x: Tensor
-) -> dict[str, Latency]:
+def latency(dense: nn.Module, separable: Mapping[str, nn.Module], x: Tensor) -> dict[str, Latency]:
     """Time all networks interleaved, each in its fastest stock form, and the separable ones fused as well.
 
-    separable    by name: a network, and the same in stock operations, which its layers alone would not be
+    separable    networks by name
     returns      by the same names
     """
-    calls = {f"dense {form}": run for form, run in stock_forms(dense, x).items()}
-    fused = {name: _fused(network, x) for name, (network, _) in separable.items()}
-    for name, (_, program) in separable.items():
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)  # torch's own remark on copies of programs it exported
-            forms = stock_forms(program.module(check_guards=False), x)
-        calls |= {f"{name} {form}": run for form, run in forms.items()}
+    networks = {"dense": dense, **separable}
+    calls = {f"{name} {form}": run for name, net in networks.items() for form, run in _stock(net, x).items()}
+    fused = {name: _fused(network, x) for name, network in separable.items()}
     trials = measure_latency(calls, rounds=TRIALS, warmup=1)
-    best = {
-        name: fastest({n: t for n, t in trials.items() if n.startswith(f"{name} ")}) for name in ("dense", *separable)
-    }
+    best = {name: fastest({n: t for n, t in trials.items() if n.startswith(f"{name} ")}) for name in networks}
     chosen = {name: calls[best[name]] for name in best}
     chosen |= {f"fused {name}": _runner(f, x) for name, f in fused.items() if isinstance(f, FusedNetwork)}
     timings = measure_latency(chosen, rounds=ROUNDS, warmup=1)
@@ -94,6 +88,31 @@ def latency(
         )
         for name, f in fused.items()
     }
+
+
+def fused_latency(model: nn.Module, fused: FusedNetwork, x: Tensor) -> tuple[str, Timing, Timing]:
+    """The fastest stock form of a network, its timing, and that of the network fused, in the same rounds."""
+    forms = _stock(model, x)
+    timings = measure_latency({**forms, "fused": _runner(fused, x)}, rounds=ROUNDS, warmup=2)
+    best = fastest({form: timings[form] for form in forms})
+    return best, timings[best], timings["fused"]
+
+
+def _stock(network: nn.Module, x: Tensor) -> dict[str, Callable[[], object]]:
+    """The eager forms of a network in stock operations, as it is and with its normalizations folded.
+
+    Layers of ours would not be stock by themselves, so such a network is exported first.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # torch's own remark on copies of programs it exported
+        if any(isinstance(module, FactoredConv) for module in network.modules()):
+            network = export(network, x).module(check_guards=False)
+        forms = stock_forms(network, x)
+        followed = trace(network, x)
+        if fold_norms(followed):
+            folded = stock_forms(followed.graph, x)
+            forms |= {form.replace("eager", "folded"): run for form, run in folded.items()}
+    return forms
 
 
 def _fused(separable: nn.Module, x: Tensor) -> FusedNetwork | str:

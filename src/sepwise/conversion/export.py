@@ -21,6 +21,7 @@ def export(model: nn.Module, example: Tensor) -> ExportedProgram:
     Raises ModelError when `torch.export` cannot, or when the program gives another answer than the model.
     """
     laid = copy.deepcopy(model)
+    laid.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]  # other layouts are saved with a doubt
     two = example.expand(2, *example.shape[1:]) if len(example) == 1 else example  # a batch of one would be fixed
     try:
         with redirect_stderr(StringIO()):  # where torch prints the whole graph when it fails

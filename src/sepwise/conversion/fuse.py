@@ -13,6 +13,7 @@ from .activation import activations_of
 from .chains import Chain, find_chains
 from .fold import fold_norms
 from .graph import is_exported, trace
+from .lifting import lift_steps
 from .pair import open_cp
 from .sameness import answer, difference
 
@@ -100,6 +101,7 @@ def fuse(
     source = model.network if isinstance(model, FusedNetwork) else model
     _check_evaluating(source)
     traced = trace(source, example)
+    lift_steps(traced)
     norms = fold_norms(traced)
     open_cp(traced)
     chains, left = find_chains(traced)

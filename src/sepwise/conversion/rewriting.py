@@ -33,8 +33,7 @@ def lift_convolutions(graph: fx.GraphModule, model: nn.Module) -> dict[fx.Node, 
     for node in list(graph.graph.nodes):
         if node.op != "call_function" or node.target not in CONV_CALLS:
             continue
-        names = ("input", "weight", "bias", "stride", "padding", "dilation", "groups")
-        given = {**dict(zip(names, node.args, strict=False)), **node.kwargs}
+        given = given_to(node)
         name = _owner(given["weight"], given.get("bias"))
         if name is None:
             continue
@@ -51,13 +50,25 @@ def lift_convolutions(graph: fx.GraphModule, model: nn.Module) -> dict[fx.Node, 
         if conv is None:
             continue
         graph.set_submodule(name, conv)
-        with graph.graph.inserting_before(node):
-            call = graph.graph.call_module(name, (given["input"],))
-        call.meta = dict(node.meta)
-        node.replace_all_uses_with(call)
-        graph.graph.erase_node(node)
+        call_instead(graph, node, name, given["input"])
     graph.graph.eliminate_dead_code()
     return refused
+
+
+def given_to(node: fx.Node) -> dict[str, Any]:
+    """The arguments of an `aten.conv` call by name."""
+    names = ("input", "weight", "bias", "stride", "padding", "dilation", "groups")
+    return {**dict(zip(names, node.args, strict=False)), **node.kwargs}
+
+
+def call_instead(graph: fx.GraphModule, node: fx.Node, name: str, value: fx.Node) -> fx.Node:
+    """Put a call of the module `name` on `value` in the place of a node."""
+    with graph.graph.inserting_before(node):
+        call = graph.graph.call_module(name, (value,))
+    call.meta = dict(node.meta)
+    node.replace_all_uses_with(call)
+    graph.graph.erase_node(node)
+    return call
 
 
 def _owner(weight: Any, bias: Any) -> str | None:
@@ -77,6 +88,11 @@ def _conv_of(graph: fx.GraphModule, name: str, kind: Any, given: dict[str, Any])
     held = {*holder._parameters, *holder._buffers, *holder._modules}
     if held - {"weight", "bias"} or not isinstance(weight, nn.Parameter):
         return None
+    return conv_around(weight, bias if given.get("bias") is not None else None, kind, given)
+
+
+def conv_around(weight: nn.Parameter, bias: nn.Parameter | None, kind: Any, given: dict[str, Any]) -> nn.Module:
+    """A convolution layer of this kind that owns the parameters, called as an `aten.conv` was: see `given_to`."""
     groups, padding = given.get("groups", 1), given.get("padding", 0)
     conv = kind(
         weight.shape[1] * groups,
@@ -86,11 +102,11 @@ def _conv_of(graph: fx.GraphModule, name: str, kind: Any, given: dict[str, Any])
         padding=padding if isinstance(padding, str) else _tuple(padding),
         dilation=_tuple(given.get("dilation", 1)),
         groups=groups,
-        bias=given.get("bias") is not None,
+        bias=bias is not None,
         device="meta",
     )
     conv.weight = weight
-    if given.get("bias") is not None:
+    if bias is not None:
         conv.bias = bias
     return conv.eval()
 

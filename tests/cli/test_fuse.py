@@ -1,0 +1,93 @@
+"""`sepwise fuse` end to end: the account, JSON, the folder it writes, and the refusals."""
+
+import json
+
+import pytest
+import small_networks
+import torch
+
+from sepwise import fuse as fused_of
+from sepwise import records
+from sepwise.cli import main
+from sepwise.sources import load_model, read_weights
+
+FILES = ["model.pt2", "model.safetensors", "records.jsonl"]
+
+
+@pytest.fixture
+def fuse(capsys):
+    """Run `sepwise fuse ARGUMENTS`; give (exit code, stdout, stderr)."""
+
+    def call(*arguments):
+        code = main(["fuse", *map(str, arguments)])
+        return (code, *capsys.readouterr())
+
+    return call
+
+
+def test_the_account(fuse):
+    code, out, err = fuse("small_networks:mobile")
+    lines = out.splitlines()
+    assert (code, err) == (0, "")
+    assert lines[0] == "small_networks:mobile, input 24×24×1, as built (no --weights)"
+    assert "1 of 2 depthwise or separable convolutions run as one operation each" in lines
+    assert "  depthwise  depthwise 3x3, relu6, pointwise 8 to 16, relu6" in lines
+    assert "  excited    its output is read 2 times (mean, mul), so it must exist" in lines
+    assert any(f"than the fastest stock form ({how} " in lines[-1] for how in ("eager", "folded"))
+    assert "medians of 10 interleaved rounds, 1 thread)" in lines[-1]
+
+
+def test_json(fuse):
+    data = json.loads(fuse("small_networks:mobile", "--size", "16x20", "--json")[1])
+    assert (data["model"], data["size"], data["norms"]) == ("small_networks:mobile", [16, 20], 1)
+    assert list(data["fused"]) == ["depthwise"]
+    assert list(data["left"]) == ["excited"]
+    assert data["difference"] <= data["budget"] == 1e-4
+    assert data["latency"]["ratio"] > 0
+    assert data["latency"]["rounds"] == 10
+
+
+@torch.no_grad()
+def test_the_folder(fuse, tmp_path):
+    out = tmp_path / "out"
+    code, printed, err = fuse("small_networks:mobile", "--out", out)
+    assert (code, err) == (0, "")
+    assert printed.endswith(f"{out} holds model.safetensors, model.pt2, records.jsonl\n")
+    assert sorted(p.name for p in out.iterdir()) == FILES
+    x = torch.randn(3, 1, 24, 24)
+    wanted = small_networks.mobile().eval()(x)
+    program = load_model(str(out / "model.pt2"))
+    torch.testing.assert_close(program.model(x), wanted, rtol=1e-4, atol=1e-5)
+    other = fused_of(small_networks.Mobile().eval(), x)
+    assert not torch.allclose(other(x), wanted, atol=1e-3)
+    other.load_state_dict(read_weights(out / "model.safetensors"))
+    torch.testing.assert_close(other(x), wanted, rtol=1e-4, atol=1e-5)
+    told = list(records.read(out / "records.jsonl"))
+    assert [r.what for r in told] == ["fusion"]
+    assert list(told[0].value["fused"]) == ["depthwise"]
+    assert fuse("small_networks:mobile", "--out", out)[0] == 1
+    assert fuse("small_networks:mobile", "--out", out, "--overwrite")[0] == 0
+
+
+def test_the_program_it_wrote_is_fused_again(fuse, tmp_path):
+    fuse("small_networks:mobile", "--out", tmp_path / "out")
+    code, out, _ = fuse(tmp_path / "out" / "model.pt2")
+    assert code == 0
+    assert "depthwise 3x3, relu6, pointwise 8 to 16, relu6" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["small_networks:untraceable"], "cannot be followed"),
+        (["small_networks:no_convolution"], "has no convolution"),
+        (["small_networks:mobile", "--size", "big"], "--size 'big'"),
+        (["zoo:resnet21"], "resnet21"),
+    ],
+)
+def test_refusals(fuse, tmp_path, arguments, message):
+    code, out, err = fuse(*arguments, "--out", tmp_path / "out")
+    assert (code, out) == (1, "")
+    assert message in err
+    assert len(err.splitlines()) == 1
+    assert list(tmp_path.iterdir()) == []
