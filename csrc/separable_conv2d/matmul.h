@@ -2,6 +2,8 @@
 //
 // The tile is read as 32-bit words, one float32 or a pair of bfloat16 numbers, each broadcast to all lanes and
 // multiplied with the panel's vectors of the same word: `C::V::add_product` of floats, or `C::add_pairs` of pairs.
+// float32 sums of more than 192 words are made in parts of at most 128, each from zero: one long chain would be less
+// exact than stock PyTorch, which cuts its sums as well (measured: docs/numerics.md), and parts cost 1 to 3 % of time.
 // Packed weights of a panel: bias (2 L float32), then `words` rows of 2 L words; of L where at most L channels are left.
 #pragma once
 
@@ -50,22 +52,46 @@ static __attribute__((noinline)) void matmul_block(const MatmulCall& call, const
       for (int v = 0; v < VECTORS; v++) sum[r][v] = C::add_product(sum[r][v], word, weight[v]);
     }
   };
-  int64_t w = 0;
-  for (; w + 4 <= call.words; w += 4) {
-    step(0);
-    step(1);
-    step(2);
-    step(3);
-    panel += 4 * VECTORS * L;
+  const bool parted = C::Input::bytes == 4 && C::Mid::bytes == 4 && call.words > 192;
+  const int64_t parts = (call.words + 127) / 128;
+  const int64_t part = parted ? ((call.words + parts - 1) / parts + 3) / 4 * 4 : call.words;
+  float memory[ROWS * VECTORS * L] __attribute__((aligned(64)));
+  float* total = memory;
+  asm("" : "+r"(total));  // the registers are for the sums
+  for (int64_t left = call.words;;) {
+    int64_t w = left < part ? left : part;
+    left -= w;
+    for (; w >= 4; w -= 4) {
+      step(0);
+      step(1);
+      step(2);
+      step(3);
+      panel += 4 * VECTORS * L;
 #pragma GCC unroll 16
-    for (int g = 0; g < (ROWS + 2) / 3; g++) base[g] += 16;
-  }
-  for (; w < call.words; w++) {
-    step(0);
-    panel += VECTORS * L;
+      for (int g = 0; g < (ROWS + 2) / 3; g++) base[g] += 16;
+    }
+    for (; w > 0; w--) {
+      step(0);
+      panel += VECTORS * L;
 #pragma GCC unroll 16
-    for (int g = 0; g < (ROWS + 2) / 3; g++) base[g] += 4;
+      for (int g = 0; g < (ROWS + 2) / 3; g++) base[g] += 4;
+    }
+    if (left == 0) break;
+    const bool first = left + part >= call.words;
+#pragma GCC unroll 16
+    for (int r = 0; r < ROWS; r++)
+#pragma GCC unroll 2
+      for (int v = 0; v < VECTORS; v++) {
+        float* place = total + (r * VECTORS + v) * L;
+        V::store(place, first ? sum[r][v] : sum[r][v] + V::load(place));
+        sum[r][v] = F{};
+      }
   }
+  if (parted)
+#pragma GCC unroll 16
+    for (int r = 0; r < ROWS; r++)
+#pragma GCC unroll 2
+      for (int v = 0; v < VECTORS; v++) sum[r][v] += V::load(total + (r * VECTORS + v) * L);
 
   if (__builtin_expect(call.clamp.more, 0)) {
     float values[ROWS * VECTORS * L] __attribute__((aligned(64)));
