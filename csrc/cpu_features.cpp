@@ -54,7 +54,7 @@ IsaSet offered_isas(bool amx_wanted) {
   const bool avx512 = avx2 && zmm && bit(extended.ebx, 16) && bit(extended.ebx, 17) && bit(extended.ebx, 30) &&
                       bit(extended.ebx, 31) && bit(extended.ebx, 8);  // F, DQ, BW, VL, and BMI2
   const bool avx512_bf16 = avx512 && bit(more.eax, 5);
-  const bool amx = avx512 && tiles && bit(extended.edx, 22) && bit(extended.edx, 24);  // AMX-BF16, AMX-TILE
+  const bool amx = avx512_bf16 && tiles && bit(extended.edx, 22) && bit(extended.edx, 24);  // AMX-BF16, AMX-TILE
   IsaSet offered;
   offered.add(Isa::portable);
   if (avx2) offered.add(Isa::avx2);

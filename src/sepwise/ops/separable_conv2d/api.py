@@ -127,9 +127,13 @@ def _find_route(tensors: _Tensors, options: tuple[Any, ...], state: _State) -> _
 def _state(tensors: _Tensors) -> _State:
     """What a call depends on besides its arguments: whether it needs a gradient, the dtype of autocast, transforms."""
     needs_grad = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
-    device = tensors[0].device.type
-    autocast = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
-    return needs_grad, autocast, cpu.transformed()
+    return needs_grad, _autocast_dtype(tensors[0].device.type), cpu.transformed()
+
+
+def _autocast_dtype(device: str) -> torch.dtype | None:
+    if device == "meta":  # torch refuses the question
+        return None
+    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
 
 
 def _kind(tensor: Tensor | None) -> Any:
@@ -142,6 +146,16 @@ def _spelled(option: Any) -> Any:
 
 
 def _auto_order(call: Call) -> tuple[str, ...]:
+    """The implementations to try, the fastest first."""
+    if torch.compiler.is_exporting():
+        return ("reference",)  # one program serves every size, and runs where sepwise is not installed
+    if not call.needs_grad and cpu.why_not(call) is None:
+        return ("cpu",)
+    # With a gradient to come, the kernels' lead is lost: what lies between the steps has to be computed again.
+    return (*_stock_order(call), "cpu")
+
+
+def _stock_order(call: Call) -> tuple[str, ...]:
     # Time of "reference" over time of "split": medians of interleaved runs, float32, 3x3, 2 threads of a Xeon server,
     # contiguous (channels_last); C = O except in the last row.
     #   N x C x H x W       m=2         m=4
@@ -154,15 +168,13 @@ def _auto_order(call: Call) -> tuple[str, ...]:
     #   1 x 32 x 28 x 28    0.7 (0.7)   0.4 (0.4)
     #   1 x 3 x 160 x 160   m=8, O=64: 0.2 (0.25): adding up m outputs costs more than the channels between
     # Splitting pays once one part is large (400,000 numbers), and only while outputs do not outweigh the channels
-    # between. An exported graph has to serve every size, so it holds the reference.
-    if torch.compiler.is_exporting():
-        return ("reference",)
+    # between.
     out_channels = call.pointwise.shape[0]
     batch, channels, height, width = call.x.shape
     large = batch * channels * height * width >= 400_000
     if large and call.multiplier <= 4 and out_channels <= 2 * channels:
-        return ("cpu", "split", "reference")
-    return ("cpu", "reference", "split")
+        return ("split", "reference")
+    return ("reference", "split")
 
 
 def _check_shapes(
@@ -207,7 +219,7 @@ def _check_kinds(
     others = {"depthwise": depthwise, "pointwise": pointwise, "bias": bias, "depthwise_bias": depthwise_bias}
     if not x.is_floating_point():
         raise ShapeError(f"separable_conv2d: x holds {x.dtype}; expected floating-point numbers, try x.float()")
-    casting = torch.is_autocast_enabled(x.device.type)
+    casting = _autocast_dtype(x.device.type) is not None
     for name, tensor in others.items():
         if tensor is None:
             continue

@@ -81,7 +81,9 @@ class _WithGradient(torch.autograd.Function):
         gradients.remember(ctx, inputs, y)
         return y
 
-    backward = staticmethod(gradients.backward)
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Any:
+        return gradients.backward(ctx, *grads)
 
 
 @torch.compiler.assume_constant_result

@@ -58,30 +58,42 @@ def _backward(
     dilation: Sequence[int],
 ) -> list[Tensor | None]:
     given = (x, depthwise, pointwise, bias, depthwise_bias)
-    wide, deep = depthwise.to(x.dtype), pointwise.to(x.dtype)
+    filters, mixing = depthwise.to(x.dtype), pointwise.to(x.dtype)  # autocast leaves weights to the operator
     top, left, bottom, right = padding
     # Sizes of traced programs are symbols, and to compare them would tie the program to the answer.
     even = all(isinstance(p, int) for p in padding) and top == bottom and left == right
     around = x if even else F.pad(x, (left, right, top, bottom))
     first = (stride, [top, left] if even else [0, 0], dilation, x.shape[1])
-    mid = before = _conv(around, wide, depthwise_bias, *first)
-    mid = activate(before, between)
+
+    from_output = activation is None or activation in OF_OUTPUT
+    if needs[2] or between is not None or not from_output:
+        before = _conv(around, filters, depthwise_bias, *first)
+        mid = activate(before, between)
+    else:
+        before = mid = grad.new_empty((grad.shape[0], mixing.shape[1], *grad.shape[2:]))  # only its size is asked for
     if activation is not None:
-        last = y if activation in OF_OUTPUT else _conv(mid, deep, bias, *_POINTWISE)
+        last = y if from_output else _conv(mid, mixing, bias, *_POINTWISE)
         assert last is not None
         grad = BACKWARD[activation](grad, last, last)
     through = needs[0] or needs[1] or needs[4]
-    grad_mid, grad_pointwise, grad_bias = _conv_backward(grad, mid, deep, [through, needs[2], needs[3]], *_POINTWISE)
+    grad_mid, grad_pointwise, grad_bias = _conv_backward(grad, mid, mixing, [through, needs[2], needs[3]], *_POINTWISE)
+
     grad_x = grad_depthwise = grad_depthwise_bias = None
     if through:
         if between is not None:
             grad_mid = BACKWARD[between](grad_mid, before, mid)
         mask = [needs[0], needs[1], needs[4]]
-        grad_x, grad_depthwise, grad_depthwise_bias = _conv_backward(grad_mid, around, wide, mask, *first)
+        grad_x, grad_depthwise, grad_depthwise_bias = _conv_backward(grad_mid, around, filters, mask, *first)
         if needs[0] and not even:
             grad_x = grad_x[:, :, top : top + x.shape[2], left : left + x.shape[3]]
     found = (grad_x, grad_depthwise, grad_pointwise, grad_bias, grad_depthwise_bias)
-    return [g.to(t.dtype) if need else None for need, g, t in zip(needs, found, given, strict=True)]
+    return [_as(g, t) if need else None for need, g, t in zip(needs, found, given, strict=True)]
+
+
+def _as(grad: Tensor | None, tensor: Tensor | None) -> Tensor:
+    assert grad is not None
+    assert tensor is not None
+    return grad.to(tensor.dtype)
 
 
 def _silu_backward(grad: Tensor, x: Tensor) -> Tensor:
