@@ -72,6 +72,7 @@ void run_tiles(const Task& task, const void* packed, void (*again)(const Task&, 
   const Conv& conv = task.conv;
   if (conv.out_pixels() == 0) return;
   const ChannelOrder<C> order(conv);
+  const int64_t blocks = order.places() / 32;
   // An odd number of lines: sixteen rows of a tile then lie in different sets of the nearest cache.
   const int64_t row_bytes = (order.places() * C::Mid::bytes / alignment | 1) * alignment;
   const int64_t threads = task.host.threads;
@@ -84,7 +85,8 @@ void run_tiles(const Task& task, const void* packed, void (*again)(const Task&, 
                  .exact = exact,
                  .depthwise = {&conv, weights, nullptr, clamp_of(conv.between), pixel_bytes, conv.width * pixel_bytes},
                  .depthwise_kernel = depthwise_kernel<C>(conv),
-                 .matmul = {order.places() / 32, row_bytes, far_weights, clamp_of(conv.activation), conv.activation},
+                 .matmul = {blocks, ceil_divide(32, blocks), row_bytes, far_weights, clamp_of(conv.activation),
+                            conv.activation},
                  .panels = weights + Packed<C>::depthwise_floats(conv),
                  .regions = Regions(conv, amx_pixels<C>(row_bytes, far_weights), 32, threads),
                  .next = 0};

@@ -32,6 +32,7 @@ namespace {
 
 struct TileCall {
   int64_t blocks;     // of 32 places, in one row of the tile
+  int64_t slice;      // rows of the last sums that leave while one block is multiplied
   int64_t row_bytes;  // from one row of the tile to the next
   bool far_weights;   // they do not fit the second cache: the next panel is fetched while this one is used
   Clamp clamp;
@@ -146,7 +147,7 @@ static __attribute__((noinline)) void tile_block(const TileCall& call, const cha
     weights_1(part), product_01(), product_11();
   };
 
-  const int64_t slice = (32 + call.blocks - 1) / call.blocks;
+  const int64_t slice = call.slice;
   int64_t fetched = 0;
   const char* ahead = place.ahead;
   auto between = [&] __attribute__((always_inline)) {
