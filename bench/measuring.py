@@ -22,6 +22,7 @@ from bench.workload import Workload
 # A block is taken again when its threads stood in the queue for a processor for more than this share of its time.
 WAITING = 0.02
 TRIES = 3
+TRIALS = 3  # blocks of a switch and of the plain form, to see whether it does anything
 IDLE = 0.95  # a switch that leaves more than this of the time does nothing
 
 
@@ -47,14 +48,27 @@ class Entry:
 class Workers:
     """A process for each runtime, started when first needed and again after it died."""
 
-    def __init__(self, threads: int, start: Callable[[str, int], Worker] = Worker) -> None:
-        self.threads, self._start = threads, start
+    def __init__(self, threads: int, realtime: bool = False, start: Callable[[str, int], Worker] = Worker) -> None:
+        self.threads, self.realtime, self._start = threads, realtime, start
         self._workers: dict[str, Worker] = {}
 
     def get(self, runtime: str) -> Worker:
         if runtime not in self._workers or not self._workers[runtime].alive:
             self._workers[runtime] = self._start(runtime, self.threads)
         return self._workers[runtime]
+
+    def measure(self, runtime: str, do: str, **request: Any) -> dict[str, Any]:
+        """One measurement when all processes sleep, taken again while others are in its way, TRIES times at most.
+
+        The answer says "clean" when nobody was in the way of the last one.
+        """
+        worker, found = self.get(runtime), {}
+        for _ in range(TRIES):
+            quiet.settle(self.pids())
+            found = worker.ask(do, realtime=self.realtime, **request)
+            if found["waited"] <= WAITING:
+                break
+        return {**found, "clean": found["waited"] <= WAITING}
 
     def pids(self) -> list[int]:
         return [worker.pid for worker in self._workers.values() if worker.alive]
@@ -124,12 +138,10 @@ def drop_idle_switches(workers: Workers, entries: Mapping[str, Entry], digests: 
     for name, digest in digests.items():
         plain, _, permitted = name.rpartition(", ")
         if permitted.endswith(" permitted") and digests.get(plain) == digest and not entries[name].refused:
-            worker = workers.get(entries[name].runtime)
-            trials: dict[str, list[float]] = {plain: [], name: []}
-            for each in (plain, name) * TRIES:
-                quiet.settle(workers.pids())
-                trials[each].append(worker.ask("time", candidate=each)["us"])
-            if min(trials[name]) > IDLE * min(trials[plain]):
+            runtime, trials = entries[name].runtime, {plain: float("inf"), name: float("inf")}
+            for each in (plain, name) * TRIALS:
+                trials[each] = min(trials[each], workers.measure(runtime, "time", candidate=each)["us"])
+            if trials[name] > IDLE * trials[plain]:
                 entries[name].refused = f"same bits as {plain!r} and no faster: the switch does nothing here"
 
 
@@ -148,9 +160,9 @@ def time_rounds(workers: Workers, entries: Mapping[str, Entry], rounds: int) -> 
             if entry.refused:  # its process died earlier in this round, with another candidate
                 continue
             try:
-                us, clean = _time_block(workers, entry.runtime, name)
-                entry.rounds_us.append(us)
-                disturbed, blocks = disturbed + (not clean), blocks + 1
+                block = workers.measure(entry.runtime, "time", candidate=name)
+                entry.rounds_us.append(block["us"])
+                disturbed, blocks = disturbed + (not block["clean"]), blocks + 1
             except WorkerError as error:
                 _bury(entries, entry.runtime, error)
     strangers = quiet.Usage.now(workers.pids()).strangers_since(start)
@@ -162,27 +174,3 @@ def _bury(entries: Mapping[str, Entry], runtime: str, error: WorkerError) -> Non
     for lost in entries.values():
         if lost.runtime == runtime:
             lost.refused, lost.rounds_us = lost.refused or str(error), []
-
-
-def _time_block(workers: Workers, runtime: str, name: str) -> tuple[float, bool]:
-    """Microseconds of a call, and whether nobody was in its way; repeated while somebody was, TRIES times at most."""
-    worker = workers.get(runtime)
-    for _ in range(TRIES):
-        quiet.settle(workers.pids())
-        with quiet.Waiting(worker.pid) as waiting:
-            us = worker.ask("time", candidate=name)["us"]
-        if waiting.share <= WAITING:
-            return us, True
-    return us, False
-
-
-def measure_machine(workers: Workers) -> dict[str, Any]:
-    """The roofline of these threads, see `bench.roofline`; taken again like a block while others are in its way."""
-    worker = workers.get("eager")
-    for _ in range(TRIES):
-        quiet.settle(workers.pids())
-        with quiet.Waiting(worker.pid) as waiting:
-            found = worker.ask("roofline", threads=workers.threads)["roofline"]
-        if waiting.share <= WAITING:
-            break
-    return found

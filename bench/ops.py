@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import activations, answer, history, quiet, roofline, table, workload
-from bench.measuring import Workers, build_and_check, measure_machine, time_rounds
+from bench.measuring import Workers, build_and_check, time_rounds
 from bench.process import ROOT
 from bench.workload import Workload
 from sepwise import records
@@ -66,6 +66,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--rounds", type=int, default=9, metavar="N", help="blocks of each candidate; default 9")
     add("--impl", nargs="+", default=["auto", "cpu"], metavar="NAME", help="implementations of ours; default auto cpu")
     add("--results", type=Path, default=RESULTS, metavar="FILE", help="records to add to; default %(default)s")
+    add("--realtime", action="store_true", help="time with real-time priority, where the machine is not quiet")
     add("--again", action="store_true", help="time anew what is finished for this code and machine")
     add("--table", action="store_true", help="time nothing, print what the records say")
     add("--markdown", action="store_true", help="print Markdown tables")
@@ -86,6 +87,9 @@ def run(args: argparse.Namespace) -> None:
     """Time what is not finished, and write each cell as soon as it is."""
     if args.rounds < 1 or min(args.threads) < 1:
         raise SepwiseError(f"--rounds {args.rounds} --threads {args.threads}: expected 1 or more of each")
+    if args.realtime:
+        with quiet.realtime():
+            pass  # refused here rather than in each process
     if not args.results.parent.is_dir():
         raise SepwiseError(f"--results {args.results}: the folder {args.results.parent} does not exist; make it first")
     same = {
@@ -100,13 +104,14 @@ def run(args: argparse.Namespace) -> None:
         return
     from tqdm import tqdm
 
-    _warn_if_busy()
+    if not args.realtime:
+        _warn_if_busy()
     total = sum(len(cell.threads) for cell in cells)
     with ExitStack() as stack:
-        workers = {n: Workers(n) for n in args.threads}
+        workers = {n: Workers(n, args.realtime) for n in args.threads}
         for each in workers.values():
             stack.callback(each.close)
-        machine = {n: measure_machine(workers[n]) for n in args.threads}
+        machine = {n: w.measure("eager", "roofline", threads=n)["roofline"] for n, w in workers.items()}
         records.append(
             args.results, [records.here(ROOFLINE, machine[n], about={**same, "threads": n}) for n in args.threads]
         )
@@ -125,6 +130,7 @@ def run(args: argparse.Namespace) -> None:
                     "shapes": cell.shapes,
                     "classes": list(classes),
                     "implementations": args.impl,
+                    "realtime": args.realtime,
                     "floor": {a: roofline.floor_us(w, dtype, a, machine[threads]) for a in classes},
                     "date": date.today().isoformat(),
                 }
@@ -137,7 +143,10 @@ def _warn_if_busy() -> None:
     time.sleep(1.0)
     share = quiet.Usage.now([]).strangers_since(before)
     if share > BUSY:
-        print(f"bench ops: other programs use {100 * share:.0f} % of a core; rows may be noisy", file=sys.stderr)
+        print(
+            f"bench ops: other programs use {100 * share:.0f} % of a core; rows may be noisy, --realtime may help",
+            file=sys.stderr,
+        )
 
 
 def _unfinished(args: argparse.Namespace, same: dict[str, Any]) -> list[Cell]:

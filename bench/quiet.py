@@ -1,12 +1,15 @@
-"""Who uses the processor: whether our processes are asleep, and what strangers took meanwhile. Reads /proc (Linux)."""
+"""Who uses the processor: whether our processes sleep, what strangers took, how to go before them. Linux: /proc."""
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+
+from sepwise.errors import SepwiseError
 
 PAUSE_SECONDS = 0.030
 PATIENCE_SECONDS = 1.0
@@ -32,18 +35,39 @@ def _schedule(pid: int) -> tuple[float, float]:
 
 
 class Waiting:
-    """Measures, inside the block, which share of the time the threads of a process stood in the queue."""
+    """Measures, inside the block, which share of the time the threads of this process stood in the queue."""
 
-    def __init__(self, pid: int) -> None:
-        self._pid, self.share = pid, 0.0
+    share = 0.0
 
     def __enter__(self) -> Waiting:
-        self._start, self._queued = time.perf_counter(), _schedule(self._pid)[1]
+        self._start, self._queued = time.perf_counter(), _schedule(os.getpid())[1]
         return self
 
     def __exit__(self, *error: object) -> None:
-        queued = _schedule(self._pid)[1] - self._queued
+        queued = _schedule(os.getpid())[1] - self._queued
         self.share = max(queued, 0.0) / (time.perf_counter() - self._start)
+
+
+@contextmanager
+def realtime() -> Iterator[None]:
+    """Inside the block all threads of this process go before those of ordinary programs, and new ones as well.
+
+    Raises SepwiseError when this user may not.
+    """
+    try:
+        _schedule_as(os.SCHED_FIFO, 1)
+    except PermissionError:
+        raise SepwiseError("real-time priority is not permitted: it takes root, or `ulimit -r` above 0") from None
+    try:
+        yield
+    finally:
+        _schedule_as(os.SCHED_OTHER, 0)
+
+
+def _schedule_as(policy: int, priority: int) -> None:
+    for task in Path("/proc/self/task").iterdir():
+        with suppress(ProcessLookupError):  # a thread that has ended meanwhile
+            os.sched_setscheduler(int(task.name), policy, os.sched_param(priority))
 
 
 def settle(pids: Iterable[int]) -> None:

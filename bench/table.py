@@ -193,12 +193,14 @@ def _machine_line(cells: Sequence[Record]) -> str:
     dates = sorted({cell.about["date"] for cell in cells})
     versions = ", ".join(f"{name} {number}" for name, number in cells[-1].about["versions"].items())
     forced = f", SEPWISE_ISA={first.about['isa']}" if first.about["isa"] else ""
+    first_of_all = ", at real-time priority" if any(cell.about["realtime"] for cell in cells) else ""
     disturbed = max(cell.about["strangers"] for cell in cells)
     days = " to ".join(dict.fromkeys([dates[0], dates[-1]]))
     return (
         f"{first.machine['processor']}, {first.machine['cores']} cores, "
         f"{' '.join(first.about['instructions'])}{forced}; {versions}; "
         f"commit {', '.join(commits)}; {days}; other programs took at most {100 * disturbed:.0f} % of a core"
+        f"{first_of_all}"
     )
 
 

@@ -1,8 +1,10 @@
 """The process that runs one runtime: `python -m bench.worker RUNTIME`, told what to do by JSON lines on stdin.
 
     {"do": "build", "folder": ..., "workload": ..., ...}    -> {"built": {name: {"output", "chose"} or {"refused"}}}
-    {"do": "time", "candidate": name}                       -> {"us": median microseconds of a call, "calls": number}
+    {"do": "time", "candidate": name}                       -> {"us": microseconds of a call, "calls": how many}
     {"do": "roofline", "threads": number}                   -> {"roofline": {...}}
+
+The last two take "realtime", true or false, and also answer "waited": see `bench.quiet.Waiting`.
 
 Between requests it is blocked reading. It ends when stdin does.
 """
@@ -15,12 +17,15 @@ import json
 import os
 import sys
 import time
+from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import numpy as np
 
+from bench import quiet
 from bench.answer import Tensors
 from bench.candidates import RUNTIMES, Candidate, Job
 from bench.workload import Workload
@@ -84,17 +89,24 @@ class Bench:
         gc.freeze()
         return {"built": built}
 
-    def time(self, candidate: str) -> dict[str, Any]:
+    def time(self, candidate: str, realtime: bool) -> dict[str, Any]:
         gc.disable()
         try:
-            return time_block(self.candidates[candidate])
+            return watched(lambda: time_block(self.candidates[candidate]), realtime)
         finally:
             gc.enable()
 
-    def roofline(self, threads: int) -> dict[str, Any]:
+    def roofline(self, threads: int, realtime: bool) -> dict[str, Any]:
         from bench import roofline
 
-        return {"roofline": roofline.measure(threads)}
+        return watched(lambda: {"roofline": roofline.measure(threads)}, realtime)
+
+
+def watched(measure: Callable[[], dict[str, Any]], realtime: bool) -> dict[str, Any]:
+    """What `measure` gives, and the share of the time that threads of this process were in the queue."""
+    with quiet.realtime() if realtime else nullcontext(), quiet.Waiting() as waiting:
+        found = measure()
+    return {**found, "waited": waiting.share}
 
 
 def save_tensors(tensors: Tensors, folder: Path) -> None:

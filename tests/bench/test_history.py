@@ -109,7 +109,12 @@ def test_the_table_needs_records_alone(tmp_path, capsys):
 
     path = tmp_path / "ops.jsonl"
     (_, pair), *_ = workload.select(["study/128x56"])
-    rest = {"floor": {"highest": {"us": 1.0, "bound": "compute"}}, "date": "2026-01-02", "strangers": 0.0}
+    rest = {
+        "floor": {"highest": {"us": 1.0, "bound": "compute"}},
+        "date": "2026-01-02",
+        "strangers": 0.0,
+        "realtime": False,
+    }
     records.append(path, [record(workload=pair, **rest)])
     assert ops.main(["--table", "--results", str(path)]) == 0
     assert "128x56" in capsys.readouterr().out

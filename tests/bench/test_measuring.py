@@ -1,5 +1,7 @@
 """Check first, then time in turn: with processes that answer as they are told."""
 
+from collections.abc import Iterator
+from itertools import repeat
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +29,7 @@ class Scripted:
         "open_vino": {"openvino NHWC": 0.0},
     }
     timed: list[str]
+    waits: Iterator[float]
 
     def __init__(self, runtime, threads):
         self.runtime, self.alive, self.pid = runtime, True, 0
@@ -37,7 +40,7 @@ class Scripted:
             if request["candidate"] == "openvino NHWC" and self.timed.count("openvino NHWC") == 2:
                 self.alive = False
                 raise WorkerError("open_vino ended by signal 9 during 'time'")
-            return {"us": 2.5 if "bf16" in request["candidate"] else 5.0, "calls": 3}
+            return {"us": 2.5 if "bf16" in request["candidate"] else 5.0, "calls": 3, "waited": next(self.waits)}
         if self.runtime == "onnx_runtime":
             raise WorkerError("onnx_runtime ended with exit code 1 during 'build': no module")
         built = {}
@@ -55,8 +58,8 @@ class Scripted:
 def workers(monkeypatch):
     monkeypatch.setattr(quiet, "PAUSE_SECONDS", 0.0)
     monkeypatch.setattr(quiet, "STEP_SECONDS", 0.0)
-    Scripted.timed = []
-    return Workers(1, Scripted)  # type: ignore[arg-type]
+    Scripted.timed, Scripted.waits = [], repeat(0.0)
+    return Workers(1, start=Scripted)  # type: ignore[arg-type]
 
 
 def test_a_wrong_answer_is_never_timed(workers):
@@ -90,23 +93,11 @@ def test_each_round_starts_with_the_next_one_and_the_dead_are_left_out(workers):
     assert entries[first].rounds_us == [5.0] * 3
 
 
-def test_a_block_with_others_in_its_way_is_taken_again(workers, monkeypatch):
+def test_a_block_with_others_in_its_way_is_taken_again(workers):
     entries = build_and_check(workers, PAIR, TENSORS, ANSWER, "float32", ["highest"], ["auto"])
     entries = {"eager": entries["eager"]}
     Scripted.timed.clear()
-    shares = iter([0.5, 0.0, *[0.5] * measuring.TRIES])
-
-    class Waiting:
-        def __init__(self, pid):
-            self.share = next(shares)
-
-        def __enter__(self):
-            return self
-
-        def __exit__(self, *error):
-            pass
-
-    monkeypatch.setattr(quiet, "Waiting", Waiting)
+    Scripted.waits = iter([0.5, 0.0, *[0.5] * measuring.TRIES])
     assert time_rounds(workers, entries, rounds=2)["disturbed"] == 0.5
     assert Scripted.timed == ["eager"] * (2 + measuring.TRIES)
     assert entries["eager"].rounds_us == [5.0, 5.0]

@@ -28,6 +28,7 @@ def cell(entries, name="pair", shapes="study", threads=1, classes=("highest",), 
         "instructions": ["avx2"],
         "date": "2026-01-02",
         "strangers": 0.03,
+        "realtime": False,
         "disturbed": disturbed,
     }
     return Record("ops.latency", entries, "us", 3, None, about, MACHINE)
