@@ -148,7 +148,11 @@ def test_the_table_for_people(convert, tmp_path):
         end = lines[start].index(name) + len(name)
         assert all(re.search(r"\S ", line[end - 1 : end + 1] + " ") for line in lines[start + 1 : start + 5])
     assert re.search(r"latency, each in it +\d+\.\d\dx (faster|SLOWER) \(median of 10 interleaved rounds, ", out)
-    assert re.search(r"latency, fused +\d+\.\d\dx (faster|SLOWER) \([123] pairs? of steps as one operation", out)
+    assert re.search(
+        r"latency, fused +\d+\.\d\dx (?:faster|SLOWER) \(([123]) of \1 separable layers as one operation each\)$",
+        out,
+        re.M,
+    )
     assert "agreement with the dense network on 6 other pictures of " in out
     assert lines[-1].startswith(f"report: {tmp_path / 'out' / 'report.html'}")
 

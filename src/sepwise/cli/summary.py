@@ -64,9 +64,8 @@ def _latencies(stock: Record, fused: Record) -> Iterator[str]:
         yield f"{'latency, fused':22}not measured: {fused.about['why']}"
         return
     pairs, left = fused.about["pairs"], fused.about["left"]
-    one = "1 pair of steps as one operation" if pairs == 1 else f"{pairs} pairs of steps as one operation each"
-    others = f", {left} other separable layer{'s' if left != 1 else ''} as before" if left else ""
-    yield f"{'latency, fused':22}{_speed(fused.value)} ({one}{others})"
+    counted = f"{pairs} of {pairs + left} separable layers as one operation each"
+    yield f"{'latency, fused':22}{_speed(fused.value)} ({counted})"
 
 
 def _alone(alone: dict[str, Any]) -> Iterator[str]:

@@ -164,16 +164,11 @@ def _positive(record: Record | None) -> Record | None:
 
 
 def _fused(record: Record) -> str:
-    """What runs in the fused network: "13 pairs as one operation each, 4 other layers as before"."""
-    parts = []
-    for key, one, many in (
-        ("pairs", "pair as one operation", "pairs as one operation each"),
-        ("left", "other layer as before", "other layers as before"),
-    ):
-        number = record.about.get(key)
-        if numerals.is_number(number) and (number or key == "pairs"):
-            parts.append(f"{numerals.count(number)} {one if number == 1 else many}")
-    return ", ".join(parts)
+    """How much of the network is fused: "13 of 17 layers as one operation each"."""
+    pairs, left = (record.about.get(key) for key in ("pairs", "left"))
+    if not numerals.is_number(pairs) or not numerals.is_number(left):
+        return numerals.NONE
+    return f"{numerals.count(pairs)} of {numerals.count(pairs + left)} layers as one operation each"
 
 
 def _compared(factor: float, gain: str, loss: str) -> str:
