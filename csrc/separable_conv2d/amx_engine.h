@@ -23,8 +23,8 @@ template <class C>
 struct TileRun {
   static constexpr int64_t sums_bytes = 32 * 32 * 4;
   const Task* task;
-  // What to do with a region whose sums were not all finite; null: they stay as they are.
-  void (*again)(const Task& exact, const Region& region);
+  // Computes the marked pixels of a region from `exact`, those whose sums were not all finite; null: they stay.
+  void (*again)(const Task& exact, const Region& region, const uint8_t* marks);
   const Task* exact;
   DepthwiseCall depthwise;
   DepthwiseKernel depthwise_kernel;
@@ -45,7 +45,11 @@ struct TileRun {
       for (int64_t c = 0; c < piece.length; c++) out[pixel++] = (char*)task->y + (first + c) * pixel_bytes;
     }
     const bool finite = tile_range<C>(matmul, memory.data, pixel, panels, out, conv.out_channels, sums);
-    if (again && !finite) again(*exact, region);
+    if (!again || finite) return;
+    // Pixel by pixel, so that no number depends on how y was cut into tiles.
+    uint8_t marks[Region::most_pixels] = {};
+    tile_range<C>(matmul, memory.data, pixel, panels, out, conv.out_channels, sums, marks);
+    again(*exact, region, marks);
   }
 
   // One thread's share: the next tile that nobody has taken, until none is left.
@@ -65,10 +69,10 @@ struct TileRun {
   }
 };
 
-// `packed` is that of C; with `again`, the regions that need it are done again by it from `exact`.
+// `packed` is that of C.
 template <class C>
-void run_tiles(const Task& task, const void* packed, void (*again)(const Task&, const Region&) = nullptr,
-               const Task* exact = nullptr) {
+void run_tiles(const Task& task, const void* packed,
+               void (*again)(const Task&, const Region&, const uint8_t*) = nullptr, const Task* exact = nullptr) {
   const Conv& conv = task.conv;
   if (conv.out_pixels() == 0) return;
   const ChannelOrder<C> order(conv);

@@ -49,20 +49,23 @@ struct Leaving {
   char* const* out;    // one pixel of y a row
   int64_t offset, channels, rows, done;
   F zero_or_nan;       // NaN once a sum was not finite
+  uint8_t* marks;      // of the rows, or null: which of them had such a sum
 
-  void begin(char* const* pixels, int64_t pixel_offset, int64_t channel_count, int64_t row_count) {
-    out = pixels, offset = pixel_offset, channels = channel_count, rows = row_count, done = 0;
+  void begin(char* const* pixels, int64_t pixel_offset, int64_t channel_count, int64_t row_count, uint8_t* row_marks) {
+    out = pixels, offset = pixel_offset, channels = channel_count, rows = row_count, done = 0, marks = row_marks;
     if (__builtin_expect(call->clamp.more, 0)) {
-      for (int64_t r = 0; r < rows; r++) zero_or_nan = seen(zero_or_nan, first_of(r), second_of(r));
+      for (int64_t r = 0; r < rows; r++) zero_or_nan = seen(zero_or_nan, r, first_of(r), second_of(r));
       activate<16>(call->activation, sums, 32 * rows);
     }
   }
-  SEPWISE_INLINE F seen(F before, F first, F second) {
-    const F zero = V::fill(0);
-    return V::add_product(V::add_product(before, first, zero), second, zero);
-  }
   F first_of(int64_t row) const { return V::load(sums + 32 * row); }
   F second_of(int64_t row) const { return channels > 16 ? V::load(sums + 32 * row + 16) : F{}; }
+  static bool is_nan(F v) { return _mm512_cmp_ps_mask(v, v, _CMP_UNORD_Q) != 0; }
+  [[gnu::always_inline]] F seen(F before, int64_t row, F first, F second) {
+    const F here = V::add_product(first * F{}, second, F{});
+    if (__builtin_expect(marks != nullptr, 0)) marks[row] |= is_nan(here);
+    return before + here;
+  }
 
   // Up to `count` rows more.
   [[gnu::always_inline]] void some(int64_t count) {
@@ -71,7 +74,7 @@ struct Leaving {
     F all = zero_or_nan;
     for (int64_t r = done; r < end; r++) {
       const F first = first_of(r), second = second_of(r);
-      if (C::parts > 1) all = seen(all, first, second);
+      if (C::parts > 1) all = seen(all, r, first, second);
       const F y0 = V::at_most(V::at_least(first, low), high), y1 = V::at_most(V::at_least(second, low), high);
       if (channels == 32)
         C::Output::store(out[r] + offset, y0, y1);
@@ -81,7 +84,6 @@ struct Leaving {
     zero_or_nan = all;
     done = end > done ? end : done;
   }
-  bool finite() const { return _mm512_cmp_ps_mask(zero_or_nan, zero_or_nan, _CMP_UNORD_Q) == 0; }
 };
 
 // What a block needs beside its operands.
@@ -188,10 +190,11 @@ template <class C>
 using TileBlock = void (*)(const TileCall&, const char*, const float*, Leaving<C>&, const BlockPlace&);
 
 // Rows of the tile x all panels -> y, one pointer a row. The tile has memory for a multiple of 16 rows; what lies in
-// rows beyond `pixels` does not matter. Returns whether all sums were finite; one part does not look.
+// rows beyond `pixels` does not matter. Returns whether all sums were finite, and marks the rows where they were not if
+// there are `marks`; one part does not look.
 template <class C>
 bool tile_range(const TileCall& call, const char* tile, int64_t pixels, const float* panel, char* const* out,
-                int64_t out_channels, float* sums) {
+                int64_t out_channels, float* sums, uint8_t* marks = nullptr) {
   constexpr bool stream = true;
   static constexpr TileBlock<C> table[2][2][2] = {
       {{tile_block<C, 1, 1, !stream>, tile_block<C, 1, 1, stream>}, {tile_block<C, 1, 2, !stream>, tile_block<C, 1, 2, stream>}},
@@ -199,7 +202,7 @@ bool tile_range(const TileCall& call, const char* tile, int64_t pixels, const fl
   const bool several = pixels > 32;  // weights are used again by the next block of pixels
   const int64_t words = call.blocks * 16 * C::parts;
   Leaving<C> leaving{.call = &call, .sums = sums, .out = out, .offset = 0, .channels = 0, .rows = 0, .done = 0,
-                     .zero_or_nan = {}};
+                     .zero_or_nan = {}, .marks = nullptr};
   for (int64_t first = 0; first < out_channels; first += 32) {
     const int64_t channels = out_channels - first < 32 ? out_channels - first : 32, lanes = channels > 16 ? 32 : 16;
     const int64_t offset = first * C::Output::bytes;
@@ -210,13 +213,13 @@ bool tile_range(const TileCall& call, const char* tile, int64_t pixels, const fl
       const int64_t rows = pixels - begin < 32 ? pixels - begin : 32;
       const BlockPlace place{out + begin, offset, rows, ahead, ahead_lines};
       table[rows > 16][channels > 16][several](call, tile + begin * call.row_bytes, panel, leaving, place);
-      leaving.begin(out + begin, offset, channels, rows);
+      leaving.begin(out + begin, offset, channels, rows, marks ? marks + begin : nullptr);
       ahead += ahead_lines * 64 * call.blocks;
     }
     panel += (words + 1) * lanes;
   }
   leaving.some(32);
-  return leaving.finite();
+  return !leaving.is_nan(leaving.zero_or_nan);
 }
 
 }  // namespace

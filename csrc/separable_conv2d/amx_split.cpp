@@ -3,8 +3,8 @@
 //
 // What the parts cannot express is left to f32_avx512, whose packed weights lie behind those of the tiles:
 //   - the whole convolution, where a weight is not finite or would not be finite in bfloat16;
-//   - a tile of which a sum is not finite: a number between the steps was NaN, infinite or above 3.3895e38, or the sum
-//     truly overflows. So NaN and infinities are those that float32 arithmetic gives.
+//   - a pixel of which a sum is not finite: a number between the steps was NaN, infinite or above 3.3895e38, or the
+//     sum truly overflows. So NaN and infinities are those that float32 arithmetic gives.
 // Small numbers are not: depthwise results, weights and their products lose relative accuracy below 2^-102 (2e-31),
 // where their parts fall below the smallest normal number. What is lost of each is at most 2^-126.
 #include "amx_engine.h"
@@ -54,23 +54,33 @@ void one_after_another(int64_t jobs, void (*job)(void*, int64_t), void* context)
   for (int64_t i = 0; i < jobs; i++) job(context, i);
 }
 
-// A region in float32, on this thread: each of its row pieces is a convolution of one output row whose first tap lies
-// further right and down, that is, with less padding, below zero where the piece is inside the picture.
-void compute_exactly(const Task& exact, const Region& region) {
+// Pixels of one row of y in float32, on this thread: a convolution of one output row, whose first tap lies further right
+// and down. That is less padding, below zero inside the picture.
+void compute_exactly(const Task& exact, const RowPiece& piece) {
+  const Conv& whole = exact.conv;
+  Task task = exact;
+  task.host.parallel = one_after_another;
+  task.host.threads = 1;
+  task.conv.batch = task.conv.out_height = 1;
+  task.conv.out_width = piece.length;
+  task.conv.pad_top -= piece.row * whole.stride_h;
+  task.conv.pad_left -= piece.first * whole.stride_w;
+  task.x = (const float*)exact.x + piece.image * whole.height * whole.width * whole.channels;
+  task.y = (float*)exact.y +
+           ((piece.image * whole.out_height + piece.row) * whole.out_width + piece.first) * whole.out_channels;
+  f32_avx512.run(task);
+}
+
+void compute_marked(const Task& exact, const Region& region, const uint8_t* marks) {
   for (int64_t i = 0; i < region.count; i++) {
     const RowPiece& piece = region.pieces[i];
-    const Conv& whole = exact.conv;
-    Task task = exact;
-    task.host.parallel = one_after_another;
-    task.host.threads = 1;
-    task.conv.batch = task.conv.out_height = 1;
-    task.conv.out_width = piece.length;
-    task.conv.pad_top -= piece.row * whole.stride_h;
-    task.conv.pad_left -= piece.first * whole.stride_w;
-    task.x = (const float*)exact.x + piece.image * whole.height * whole.width * whole.channels;
-    task.y = (float*)exact.y +
-             ((piece.image * whole.out_height + piece.row) * whole.out_width + piece.first) * whole.out_channels;
-    f32_avx512.run(task);
+    for (int64_t c = 0; c < piece.length; c++) {
+      int64_t length = 0;
+      while (c + length < piece.length && marks[c + length]) length++;
+      if (length > 0) compute_exactly(exact, {piece.image, piece.row, piece.first + c, length});
+      c += length;
+    }
+    marks += piece.length;
   }
 }
 
@@ -81,7 +91,7 @@ void run_split(const Task& task) {
   if (((const Header*)task.packed)->exact_only)
     f32_avx512.run(exact);
   else
-    run_tiles<C>(task, (const char*)task.packed + sizeof(Header), compute_exactly, &exact);
+    run_tiles<C>(task, (const char*)task.packed + sizeof(Header), compute_marked, &exact);
 }
 
 // Where parts lose to plain float32 sums. Times of the study behind these rules, on one and two cores of an Emerald
