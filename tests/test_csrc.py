@@ -82,7 +82,7 @@ def test_kernels_are_listed_once_and_exist():
     defined = [
         name
         for path in KERNEL_FILES
-        for name in re.findall(r"^extern const Kernel (\w+)", path.read_text(encoding="utf-8"), re.MULTILINE)
+        for name in re.findall(r"^extern const Kernel (\w+) =", path.read_text(encoding="utf-8"), re.MULTILINE)
     ]
     assert sorted(listed) == sorted(defined)
 
