@@ -56,7 +56,9 @@ def separable_conv2d(
     precision   the largest error permitted to float32 inputs: "highest" float32 products, "high" and "medium" as
                 `torch.set_float32_matmul_precision`, whose present value None takes. The stock implementations
                 compute in the dtype of x, except that cuDNN obeys `torch.backends.cudnn.allow_tf32`
-    impl        "auto", "reference" (two stock convolutions) or "split" (multiplier > 1: sum of `multiplier` pairs)
+    impl        "auto", "cpu" (compiled kernels, channels_last: x in another format is converted, and so is the
+                result), "reference" (two stock convolutions) or "split" (multiplier > 1: sum of `multiplier` pairs);
+                docs/implementations.md
     returns     (N, O, H', W')  dtype and memory format of x;  H' = (H + 2p - d(KH-1) - 1) // s + 1
 
     All tensors share one dtype and device (under autocast PyTorch casts, and dtypes may differ). In bfloat16 and
@@ -77,7 +79,8 @@ def separable_conv2d(
         route = _find_route(tensors, options, state)
     else:
         try:
-            key = (*map(_kind, tensors), x.stride(), *map(_spelled, options), state)
+            spelled = _spelled(stride), _spelled(padding), _spelled(dilation)
+            key = (*map(_kind, tensors), x.stride(), between, activation, *spelled, precision, impl, state)
             route = _ROUTES.get(key)
         except TypeError:  # something cannot be a key: a size that is a symbol, an option that is no option
             key = route = None
@@ -142,7 +145,7 @@ def _kind(tensor: Tensor | None) -> Any:
 
 def _spelled(option: Any) -> Any:
     """The option as a key that tells 1 from True and 1.0, and a list from what it will hold later."""
-    return (type(option), repr(option)) if isinstance(option, tuple | list) else (type(option), option)
+    return option if type(option) is int else (type(option), repr(option))
 
 
 def _auto_order(call: Call) -> tuple[str, ...]:
