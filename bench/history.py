@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import sepwise
-from bench.measuring import Entry
+from bench.measuring import Entry, noisy
 from bench.process import ROOT
 from bench.workload import Workload
 from sepwise import records
@@ -24,7 +24,6 @@ WHAT = "ops.latency"
 CODE = ("src/sepwise/ops", "bench/candidates", "bench/worker.py", "bench/answer.py")
 LIBRARY = "_C.so"  # the compiled core, wherever the package is installed
 INSTRUCTIONS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
-NOISY = 0.1  # share of blocks with others in their way, above which a cell is timed again when asked for again
 PEERS = ("torch", "onnxruntime", "openvino")
 
 
@@ -83,7 +82,7 @@ def key(about: Mapping[str, Any], machine: Mapping[str, Any]) -> str:
 def covers(old: Record, classes: Sequence[str], implementations: Sequence[str], rounds: int) -> bool:
     """Whether a finished cell holds all that is asked for, and was taken on a quiet machine."""
     return (
-        old.about["disturbed"] <= NOISY
+        not noisy(old.about)
         and set(classes) <= set(old.about["classes"])
         and set(implementations) <= set(old.about["implementations"])
         and old.n >= rounds

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import activations, answer, history, quiet, roofline, table, workload
-from bench.measuring import Workers, build_and_check, time_rounds
+from bench.measuring import Workers, build_and_check, time_steadily
 from bench.process import ROOT
 from bench.workload import Workload
 from sepwise import records
@@ -123,7 +123,7 @@ def run(args: argparse.Namespace) -> None:
             for threads in cell.threads:
                 w, dtype, classes = cell.workload, cell.dtype, cell.classes
                 entries = build_and_check(workers[threads], w, tensors, solved, dtype, classes, args.impl)
-                quality = time_rounds(workers[threads], entries, args.rounds)
+                quality = time_steadily(workers[threads], entries, args.rounds)
                 about: dict[str, Any] = {
                     **same,
                     **quality,

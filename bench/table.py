@@ -11,7 +11,7 @@ from typing import Any
 
 from bench.answer import BOUND, Verdict
 from bench.candidates import OURS
-from bench.history import NOISY
+from bench.measuring import noisy, quartiles
 from bench.workload import Workload
 from sepwise.records import Record
 
@@ -29,6 +29,7 @@ class Row:
     stock         time of the stock pair: eager PyTorch, channels_last
     peer          the fastest runtime whose output is as accurate as the class asks; "" when there is none
     ratio         time of that peer over time of "auto", within each round, then the median
+    quartiles     of the same ratios: low, high
     stock_ratio   the same for the stock pair
     floor         see `bench.roofline`; bound is "compute" or "memory"
     wrong         implementations of ours that gave a wrong answer or broke, with the sentence
@@ -47,6 +48,7 @@ class Row:
     peer: str
     peer_time: float | None
     ratio: float | None
+    quartiles: tuple[float, float] | None
     stock_ratio: float | None
     floor: float
     bound: str
@@ -78,6 +80,7 @@ def _row(cell: Record, accuracy: str) -> Row:
     peer = min(peers, key=lambda name: median(peers[name]), default="")
     headline = ours.get(HEADLINE, {}).get("rounds_us")
     stock = entries.get(STOCK, {}).get("rounds_us")
+    ratios = within_rounds(peers[peer], headline) if peer and headline else []
     workload = Workload(**about["workload"])
     return Row(
         shapes=about["shapes"],
@@ -91,12 +94,13 @@ def _row(cell: Record, accuracy: str) -> Row:
         stock=median(stock) if stock else None,
         peer=peer,
         peer_time=median(peers[peer]) if peer else None,
-        ratio=ratio(peers[peer], headline) if peer and headline else None,
-        stock_ratio=ratio(stock, headline) if stock and headline else None,
+        ratio=median(ratios) if ratios else None,
+        quartiles=(quartiles(ratios)[0], quartiles(ratios)[2]) if ratios else None,
+        stock_ratio=median(within_rounds(stock, headline)) if stock and headline else None,
         floor=about["floor"][accuracy]["us"],
         bound=about["floor"][accuracy]["bound"],
         wrong={n: e["refused"] for n, e in entries.items() if e["runtime"] == OURS and _broken(e, accuracy)},
-        noisy=about["disturbed"] > NOISY,
+        noisy=noisy(about),
     )
 
 
@@ -106,13 +110,13 @@ def _broken(entry: dict[str, Any], accuracy: str) -> bool:
     return bool(refused) and not refused.startswith("UnsupportedError") and promised == accuracy
 
 
-def ratio(slow: Sequence[float], fast: Sequence[float]) -> float:
-    """How many times longer `slow` takes: within each round, so that drift cancels; the median of the rounds.
+def within_rounds(slow: Sequence[float], fast: Sequence[float]) -> list[float]:
+    """How many times longer `slow` took in each round; a change of the clock falls on both and cancels.
 
-    >>> ratio([2.0, 4.0, 9.0], [1.0, 2.0, 3.0])
-    2.0
+    >>> within_rounds([2.0, 4.0, 9.0], [1.0, 2.0, 3.0])
+    [2.0, 2.0, 3.0]
     """
-    return median(s / f for s, f in zip(slow, fast, strict=True))
+    return [s / f for s, f in zip(slow, fast, strict=True)]
 
 
 @dataclass(frozen=True)
@@ -149,12 +153,13 @@ def _order(key: tuple[str, str, int]) -> tuple[Any, ...]:
     return (key[0] != "study", key[0], list(BOUND).index(key[1]), key[2])
 
 
-HEAD = ("shape", "auto", "ran", "cpu", "stock", "best peer", "peer", "peer/auto", "floor", "auto/floor", "")
+COLUMNS = "shape, auto, ran, cpu, stock, best peer, peer, peer/auto, quartiles, floor, auto/floor, "
+HEAD = tuple(COLUMNS.split(", "))
 SUMMARY_HEAD = ("shapes", "class", "threads", "rows", "geomean", "min", "of", "losses")
 LEGEND = (
     "Microseconds, medians over rounds. peer/auto: the fastest peer of the same accuracy over ours, median of the "
     "ratios within rounds. floor: C compute, M memory. loses: a peer is faster. > stock: more than 3 % slower than "
-    "eager PyTorch. noisy: other programs were in the way."
+    "eager PyTorch. noisy: others were in the way; to be timed again."
 )
 
 
@@ -221,6 +226,7 @@ def _cells(row: Row) -> tuple[str, ...]:
         row.peer,
         _number(row.peer_time),
         f"{row.ratio:.2f}" if row.ratio else "",
+        "{:.2f}-{:.2f}".format(*row.quartiles) if row.quartiles else "",
         f"{row.floor:.0f}{row.bound[0].upper()}",
         f"{auto / row.floor:.1f}" if auto else "",
         ", ".join(marks),

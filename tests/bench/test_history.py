@@ -19,7 +19,7 @@ def record(rounds=3, threads=1, dtype="float32", workload=PAIR, **about):
         "auto, highest": Entry("ours", "highest", "cpu", 1e-7, 1e-6, "", [1.234, 2.0, 3.0]),
         "eager": Entry("eager", refused="it is broken"),
     }
-    kept = {"shapes": "study", "classes": ["highest"], "implementations": ["auto"], "disturbed": 0.0}
+    kept = {"shapes": "study", "classes": ["highest"], "implementations": ["auto"], "disturbed": 0.0, "unsteady": 0.02}
     return history.to_record(entries, workload, dtype, threads, rounds, **SAME, **{**kept, **about})
 
 
@@ -56,6 +56,7 @@ def test_the_newest_cell_of_a_place_is_shown():
         ({"classes": ["high"]}, False),
         ({"implementations": ["cpu"]}, False),
         ({"disturbed": 0.5}, False),
+        ({"unsteady": 0.5}, False),
         ({"classes": ["highest", "high"], "implementations": ["auto", "cpu"]}, True),
     ],
 )

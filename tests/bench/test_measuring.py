@@ -1,5 +1,6 @@
 """Check first, then time in turn: with processes that answer as they are told."""
 
+import doctest
 from collections.abc import Iterator
 from itertools import repeat
 from pathlib import Path
@@ -101,3 +102,23 @@ def test_a_block_with_others_in_its_way_is_taken_again(workers):
     assert time_rounds(workers, entries, rounds=2)["disturbed"] == 0.5
     assert Scripted.timed == ["eager"] * (2 + measuring.TRIES)
     assert entries["eager"].rounds_us == [5.0, 5.0]
+
+
+def test_a_noisy_row_is_timed_once_more_and_the_steadier_half_kept(workers, monkeypatch):
+    rounds = iter([[1.0, 9.0, 5.0], [4.0, 4.0, 4.1], [1.0, 9.0, 5.0], [1.0, 20.0, 5.0]])
+
+    def time_once(workers, entries, number):
+        entries["eager"].rounds_us = next(rounds)
+        low, middle, high = measuring.quartiles(entries["eager"].rounds_us)
+        return {"disturbed": 0.0, "unsteady": (high - low) / middle}
+
+    monkeypatch.setattr(measuring, "time_rounds", time_once)
+    entries = {"eager": measuring.Entry("eager")}
+    assert not measuring.noisy(measuring.time_steadily(workers, entries, 3))
+    assert entries["eager"].rounds_us == [4.0, 4.0, 4.1]
+    assert measuring.noisy(measuring.time_steadily(workers, entries, 3))
+    assert entries["eager"].rounds_us == [1.0, 9.0, 5.0]
+
+
+def test_examples_run():
+    assert doctest.testmod(measuring).failed == 0

@@ -30,6 +30,7 @@ def cell(entries, name="pair", shapes="study", threads=1, classes=("highest",), 
         "strangers": 0.03,
         "realtime": False,
         "disturbed": disturbed,
+        "unsteady": 0.02,
     }
     return Record("ops.latency", entries, "us", 3, None, about, MACHINE)
 
@@ -53,7 +54,7 @@ def test_a_row_is_ours_against_the_fastest_peer():
     (row,) = rows([cell(entries)])
     assert row.times == {"auto": 10, "cpu": 9}
     assert (row.chose, row.stock, row.peer, row.peer_time) == ("cpu", 30, "onnxruntime", 20)
-    assert row.ratio == 2.0  # median of 1.5, 2.5, 2.0
+    assert (row.ratio, row.quartiles) == (2.0, (1.75, 2.25))  # of 1.5, 2.5, 2.0
     assert row.stock_ratio == 3.0
     assert not row.loses
     assert not row.slower_than_stock
