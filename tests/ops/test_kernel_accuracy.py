@@ -3,9 +3,9 @@
 An error is measured in units of `eps * spread`: float32's precision times the root of the sum of squared products, as
 rounding noise scales. The same inputs go to a kernel and to stock PyTorch (channels_last, the layout that both like
 best). Sums taken in different orders err in either direction, so one element proves nothing and their distribution all:
-each quantile and the root mean square of ours must not exceed that of stock, and ours must not be the worse one more
-often than the better one. The largest error, the noisiest of all, must not exceed that of stock by a quarter: between
-two halves of the calls, both by stock, it differs by 22 %, the quantiles by 4 to 7 %.
+no quantile and not the root mean square of ours may exceed that of stock by more than 2 %, nor may ours be the worse
+one more often than the better one. The largest error, the noisiest of all, must not exceed that of stock by a quarter:
+between two halves of the calls, both by stock, it differs by 22 %, the quantiles by 4 to 7 %.
 """
 
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ from compiled import by_kernel, precise, run, settings_of, tensors
 from sepwise.ops.native import Kernel
 
 QUANTILES = (0.5, 0.9, 0.99, 0.999)
-SLACK_OF_LARGEST = 1.25
+SLACK, SLACK_OF_LARGEST = 1.02, 1.25
 # Without fused multiply-add each product is rounded, too; stock PyTorch on a machine without it does the same.
 SLACK_WITHOUT_FMA = 1.15
 
@@ -80,7 +80,7 @@ def errors(call: Call, y: torch.Tensor) -> np.ndarray:
     return (np.abs(y.double().numpy() - call.exact) / call.unit).ravel()
 
 
-def excesses(ours: np.ndarray, theirs: np.ndarray, slack: float = 1.0) -> list[str]:
+def excesses(ours: np.ndarray, theirs: np.ndarray, slack: float = SLACK) -> list[str]:
     """Where the criterion is not met, in words."""
     measures = {f"{q} quantile": (np.quantile(ours, q), np.quantile(theirs, q) * slack) for q in QUANTILES}
     measures["root mean square"] = (np.sqrt(np.mean(ours**2)), np.sqrt(np.mean(theirs**2)) * slack)
@@ -90,7 +90,7 @@ def excesses(ours: np.ndarray, theirs: np.ndarray, slack: float = 1.0) -> list[s
 
 
 def slack_of(kernel: Kernel) -> float:
-    return SLACK_WITHOUT_FMA if kernel.isa == "portable" else 1.0
+    return SLACK_WITHOUT_FMA if kernel.isa == "portable" else SLACK
 
 
 @by_kernel(precise)
