@@ -17,6 +17,7 @@ from bench.measuring import Entry, noisy
 from bench.process import ROOT
 from bench.workload import Workload
 from sepwise import records
+from sepwise.errors import SepwiseError
 from sepwise.records import Record
 
 WHAT = "ops.latency"
@@ -53,8 +54,11 @@ def instructions() -> list[str]:
 
 
 def versions() -> dict[str, str]:
-    """Of every package that is timed."""
-    return {name: metadata.version(name) for name in PEERS}
+    """Of every package that is timed. Raises SepwiseError when one is missing."""
+    try:
+        return {name: metadata.version(name) for name in PEERS}
+    except metadata.PackageNotFoundError as missing:
+        raise SepwiseError(f"{missing.name} is not installed: ./run bench installs it") from None
 
 
 def to_record(

@@ -211,7 +211,7 @@ def quartiles(values: Sequence[float]) -> tuple[float, float, float]:
     (2.0, 3.0, 4.0)
     """
     if len(values) < 2:
-        return (values[0],) * 3
+        return values[0], values[0], values[0]
     low, middle, high = quantiles(values, n=4, method="inclusive")
     return low, middle, high
 

@@ -9,6 +9,7 @@ from bench import history, ops
 from bench.measuring import Entry
 from bench.workload import Workload
 from sepwise import records
+from sepwise.errors import SepwiseError
 
 PAIR = Workload("pair", 1, 8, 16, 10, 10, 3, 1, 1, 1, "relu", "relu")
 SAME = {"code": "c0de", "versions": {"torch": "2"}, "isa": "", "instructions": ["avx2"]}
@@ -123,3 +124,9 @@ def test_the_table_needs_records_alone(tmp_path, capsys):
     assert json.loads(capsys.readouterr().out) == {"rows": [], "summaries": []}
     assert ops.main(["--table", "--shapes", "nothing"]) == 1
     assert "bench ops: there are no shapes 'nothing'" in capsys.readouterr().err
+
+
+def test_a_missing_peer_is_named(monkeypatch):
+    monkeypatch.setattr(history, "PEERS", ("torch", "a-runtime-nobody-has"))
+    with pytest.raises(SepwiseError, match="a-runtime-nobody-has is not installed: ./run bench installs it"):
+        history.versions()
