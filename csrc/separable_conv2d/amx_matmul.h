@@ -123,14 +123,14 @@ static __attribute__((noinline)) void tile_block(const TileCall& call, const cha
     if constexpr (PIXELS == 2 && STREAM_PIXELS) SEPWISE_TILE_LOAD_STREAMED(5, a + part * 64 + 16 * row_bytes, row_bytes);
     if constexpr (PIXELS == 2 && !STREAM_PIXELS) SEPWISE_TILE_LOAD(5, a + part * 64 + 16 * row_bytes, row_bytes);
   };
-  auto product_00 = [] __attribute__((always_inline)) { SEPWISE_TILE_PRODUCT(0, 4, 6); };
-  auto product_01 = [] __attribute__((always_inline)) {
+  auto product_00 = []() __attribute__((always_inline)) { SEPWISE_TILE_PRODUCT(0, 4, 6); };
+  auto product_01 = []() __attribute__((always_inline)) {
     if constexpr (CHANNELS == 2) SEPWISE_TILE_PRODUCT(1, 4, 7);
   };
-  auto product_10 = [] __attribute__((always_inline)) {
+  auto product_10 = []() __attribute__((always_inline)) {
     if constexpr (PIXELS == 2) SEPWISE_TILE_PRODUCT(2, 5, 6);
   };
-  auto product_11 = [] __attribute__((always_inline)) {
+  auto product_11 = []() __attribute__((always_inline)) {
     if constexpr (PIXELS == 2 && CHANNELS == 2) SEPWISE_TILE_PRODUCT(3, 5, 7);
   };
   // A product of parts: with both operands new, with the weights of the last one, with its pixels. Loads stand between
@@ -152,7 +152,7 @@ static __attribute__((noinline)) void tile_block(const TileCall& call, const cha
   const int64_t slice = call.slice;
   int64_t fetched = 0;
   const char* ahead = place.ahead;
-  auto between = [&] __attribute__((always_inline)) {
+  auto between = [&]() __attribute__((always_inline)) {
     for (const int64_t end = fetched + slice < place.rows ? fetched + slice : place.rows; fetched < end; fetched++) {
       __builtin_prefetch(place.out[fetched] + place.offset, 1);
       if (CHANNELS * 16 * C::Output::bytes > 64) __builtin_prefetch(place.out[fetched] + place.offset + 64, 1);
