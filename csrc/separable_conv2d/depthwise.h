@@ -221,9 +221,8 @@ DepthwiseKernel depthwise_kernel(const Conv& conv) {
   }
   if (plain && conv.stride_w == 2) {
     if (conv.kernel_w == 3) return depthwise_kernel_of<C, Fixed<3, 2>, C::columns>();
-    // Columns two apart share few loads, so wide blocks would only be long code.
-    if (conv.kernel_w == 5) return depthwise_kernel_of<C, Fixed<5, 2>, 4>();
-    if (conv.kernel_w == 7) return depthwise_kernel_of<C, Fixed<7, 2>, 4>();
+    if (conv.kernel_w == 5) return depthwise_kernel_of<C, Fixed<5, 2>, C::columns>();
+    if (conv.kernel_w == 7) return depthwise_kernel_of<C, Fixed<7, 2>, (C::columns < 7 ? C::columns : 7)>();
   }
   return depthwise_kernel_of<C, Any, C::columns>();
 }
