@@ -128,5 +128,5 @@ def test_the_table_needs_records_alone(tmp_path, capsys):
 
 def test_a_missing_peer_is_named(monkeypatch):
     monkeypatch.setattr(history, "PEERS", ("torch", "a-runtime-nobody-has"))
-    with pytest.raises(SepwiseError, match="a-runtime-nobody-has is not installed: ./run bench installs it"):
+    with pytest.raises(SepwiseError, match=r"a-runtime-nobody-has is not installed: \./run bench installs it"):
         history.versions()
