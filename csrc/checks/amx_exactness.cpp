@@ -81,7 +81,8 @@ void check_parts() {
     lost = std::max(lost, three_parts);
     if (size >= 0x1p-110) two = std::max(two, two_parts / size);
   }
-  printf("parts      three are exact from %.3g on and lose %.3g below it; two are within %.3g |x|\n", exact_from, lost, two);
+  printf("parts      three are exact from %.3g on and lose %.3g below it; two are within %.3g |x|\n", exact_from, lost,
+         two);
   expect(exact_from < 0x1p-103, "three parts are exact from 2^-103 on", exact_from, 0x1p-103);
   expect(lost < 0x1p-126, "below, three parts lose less than 2^-126", lost, 0x1p-126);
   expect(two <= 0x1p-16, "two parts are within 2^-16 |x| from 2^-110 on", two, 0x1p-16);
@@ -115,7 +116,7 @@ void check_single_products() {
         const int64_t q = one_mid ? chosen[pixel] : chosen[o];
         same &= y[pixel * outs + o] == p.x[pixel * mids + q] * p.pointwise[o * mids + q];
       }
-    expect(same, one_mid ? "every weight is multiplied with all its bits" : "every mid is multiplied with all its bits");
+    expect(same, one_mid ? "every bit of a weight is multiplied" : "every bit of a mid is multiplied");
   }
 }
 
@@ -185,8 +186,8 @@ void check_errors(int64_t cases) {
     printf("           %s  rms %.4f, quantiles 50 %% %.4f, 99 %% %.4f, 99.9 %% %.4f, largest %.3f; norm %.2g\n", name,
            errors.root_mean_square(), errors.quantile(0.5), errors.quantile(0.99), errors.quantile(0.999),
            errors.quantile(1), errors.worst_norm);
-  printf("           f32_amx_x6 has the smaller rms in %ld; largest norm of f32_amx_x3 %.2g, of medium_amx %.2g\n", no_worse,
-         three.worst_norm, medium.worst_norm);
+  printf("           f32_amx_x6 has the smaller rms in %ld; largest norm of f32_amx_x3 %.2g, of medium_amx %.2g\n",
+         no_worse, three.worst_norm, medium.worst_norm);
   expect(six.root_mean_square() <= single.root_mean_square(), "six products are as exact as float32 on average",
          six.root_mean_square(), single.root_mean_square());
   for (double share : {0.5, 0.99, 0.999})
@@ -196,8 +197,8 @@ void check_errors(int64_t cases) {
   expect(medium.worst_norm <= 1e-2, "one product is within 1e-2", medium.worst_norm, 1e-2);
   expect(dropped.root_mean_square() > 1000 * single.root_mean_square(), "a dropped channel is seen",
          dropped.root_mean_square(), 1000 * single.root_mean_square());
-  expect(short_weights.quantile(0.5) > 2 * single.quantile(0.5), "a lost third part is seen", short_weights.quantile(0.5),
-         2 * single.quantile(0.5));
+  expect(short_weights.quantile(0.5) > 2 * single.quantile(0.5), "a lost third part is seen",
+         short_weights.quantile(0.5), 2 * single.quantile(0.5));
 }
 
 // ---- what is not finite
@@ -232,12 +233,13 @@ void check_not_finite() {
     expect(agrees(compute(f32_amx_x6, p), together, 0), "numbers beside NaN do not depend on threads", round);
 
     for (float& x : p.x) x = fabsf(x) > 3e38f && isfinite(x) ? 1e30f : x;
-    expect(agrees(compute(medium_amx, p), compute(medium_avx512_bf16, p), 0.1), "medium_amx: NaN and infinities", round);
+    expect(agrees(compute(medium_amx, p), compute(medium_avx512_bf16, p), 0.1), "medium_amx has the same NaN", round);
     for (Floats* numbers : {&p.x, &p.depthwise, &p.depthwise_bias, &p.pointwise, &p.bias})
       for (float& number : *numbers) number = from_bits((uint32_t)bf16_of(number) << 16);
-    expect(agrees(compute(bf16_amx, p), compute(bf16_avx512_bf16, p), 0.1), "bf16_amx: NaN and infinities", round);
+    expect(agrees(compute(bf16_amx, p), compute(bf16_avx512_bf16, p), 0.1), "bf16_amx has the same NaN", round);
   }
-  expect(strange > all / 100 && strange < all, "some numbers were strange and some were not", (double)strange, (double)all);
+  expect(strange > all / 100 && strange < all, "some numbers were not finite, and some were", (double)strange,
+         (double)all);
 
   // Sums around the largest number.
   for (float scale : {0.5e19f, 1e19f, 2e19f}) {
@@ -260,12 +262,30 @@ void check_not_finite() {
       const Floats plain = compute(f32_avx512, p);
       for (const Kernel* kernel : {&f32_amx_x6, &f32_amx_x3}) {
         const Floats y = compute(*kernel, p);
-        expect(memcmp(y.data(), plain.data(), 4 * y.size()) == 0, "a weight that is not finite gives float32's bits", where);
+        expect(memcmp(y.data(), plain.data(), 4 * y.size()) == 0, "weights that are not finite give float32's bits",
+               where);
       }
     }
   }
   host_threads = 1;
   printf("not finite %ld of %ld numbers, all as float32 has them\n", strange, all);
+}
+
+// The shapes measured (amx_split.cpp) and where parts were chosen for them.
+void check_choice() {
+  const struct {
+    int64_t channels, out_channels, side;
+    bool pays;
+  } shapes[] = {{32, 64, 112, false}, {64, 128, 56, true}, {1024, 1024, 7, true}, {1024, 1024, 6, false},
+                {728, 728, 19, true}, {128, 16, 56, false}};
+  for (const auto& shape : shapes) {
+    const Conv conv{.batch = 1, .channels = shape.channels, .height = shape.side, .width = shape.side, .multiplier = 1,
+                    .out_channels = shape.out_channels, .out_height = shape.side, .out_width = shape.side, .kernel_h = 3,
+                    .kernel_w = 3, .stride_h = 1, .stride_w = 1, .dilation_h = 1, .dilation_w = 1, .pad_top = 1,
+                    .pad_left = 1, .between = Activation::none, .activation = Activation::none};
+    expect(f32_amx_x6.pays(conv) == shape.pays, "six products are chosen where they were faster", (double)shape.side);
+  }
+  expect(!bf16_amx.pays && !medium_amx.pays, "one product always pays");
 }
 
 void check_small_numbers() {
@@ -298,6 +318,7 @@ int main(int argc, char** argv) {
   }
   const bool tiles = machine().offered.has(Isa::amx);
   if (!tiles) tile_traps::install();
+  check_choice();
   check_parts();
   check_single_products();
   check_not_finite();

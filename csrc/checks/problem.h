@@ -103,8 +103,9 @@ inline std::vector<char> as(Type type, const Floats& numbers) {
 }
 
 inline Floats compute(const Kernel& kernel, const Problem& p) {
-  const auto x = as(kernel.type, p.x), depthwise = as(kernel.type, p.depthwise), pointwise = as(kernel.type, p.pointwise);
-  const auto depthwise_bias = as(kernel.type, p.depthwise_bias), bias = as(kernel.type, p.bias);
+  const auto x = as(kernel.type, p.x), depthwise = as(kernel.type, p.depthwise);
+  const auto pointwise = as(kernel.type, p.pointwise), bias = as(kernel.type, p.bias);
+  const auto depthwise_bias = as(kernel.type, p.depthwise_bias);
   const size_t bytes = kernel.packed_bytes(p.conv);
   const std::unique_ptr<char, void (*)(void*)> packed((char*)aligned_alloc(64, (bytes + 63) / 64 * 64),
                                                       [](void* memory) { free(memory); });

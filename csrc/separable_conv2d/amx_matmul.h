@@ -94,7 +94,7 @@ struct BlockPlace {
   int64_t ahead_lines;  // for each block of places
 };
 
-// PIXELS and CHANNELS: tiles of each. STREAM_PIXELS: the weights should stay in the nearest cache, otherwise the pixels.
+// PIXELS and CHANNELS: tiles of each. STREAM_PIXELS: the weights should stay in the nearest cache, else the pixels.
 template <class C, int PIXELS, int CHANNELS, bool STREAM_PIXELS>
 static __attribute__((noinline)) void tile_block(const TileCall& call, const char* tile, const float* panel,
                                                  Leaving<C>& leaving, const BlockPlace& place) {
@@ -110,8 +110,9 @@ static __attribute__((noinline)) void tile_block(const TileCall& call, const cha
       SEPWISE_TILE_LOAD_STREAMED(6, b + part * part_bytes, word_bytes);
   };
   auto weights_1 = [&](int part) __attribute__((always_inline)) {
-    if constexpr (CHANNELS == 2 && STREAM_PIXELS) SEPWISE_TILE_LOAD(7, b + part * part_bytes + 64, word_bytes);
-    if constexpr (CHANNELS == 2 && !STREAM_PIXELS) SEPWISE_TILE_LOAD_STREAMED(7, b + part * part_bytes + 64, word_bytes);
+    const char* second = b + part * part_bytes + 64;
+    if constexpr (CHANNELS == 2 && STREAM_PIXELS) SEPWISE_TILE_LOAD(7, second, word_bytes);
+    if constexpr (CHANNELS == 2 && !STREAM_PIXELS) SEPWISE_TILE_LOAD_STREAMED(7, second, word_bytes);
   };
   auto pixels_0 = [&](int part) __attribute__((always_inline)) {
     if constexpr (STREAM_PIXELS)
@@ -120,8 +121,9 @@ static __attribute__((noinline)) void tile_block(const TileCall& call, const cha
       SEPWISE_TILE_LOAD(4, a + part * 64, row_bytes);
   };
   auto pixels_1 = [&](int part) __attribute__((always_inline)) {
-    if constexpr (PIXELS == 2 && STREAM_PIXELS) SEPWISE_TILE_LOAD_STREAMED(5, a + part * 64 + 16 * row_bytes, row_bytes);
-    if constexpr (PIXELS == 2 && !STREAM_PIXELS) SEPWISE_TILE_LOAD(5, a + part * 64 + 16 * row_bytes, row_bytes);
+    const char* second = a + part * 64 + 16 * row_bytes;
+    if constexpr (PIXELS == 2 && STREAM_PIXELS) SEPWISE_TILE_LOAD_STREAMED(5, second, row_bytes);
+    if constexpr (PIXELS == 2 && !STREAM_PIXELS) SEPWISE_TILE_LOAD(5, second, row_bytes);
   };
   auto product_00 = []() __attribute__((always_inline)) { SEPWISE_TILE_PRODUCT(0, 4, 6); };
   auto product_01 = []() __attribute__((always_inline)) {
@@ -195,10 +197,10 @@ using TileBlock = void (*)(const TileCall&, const char*, const float*, Leaving<C
 template <class C>
 bool tile_range(const TileCall& call, const char* tile, int64_t pixels, const float* panel, char* const* out,
                 int64_t out_channels, float* sums, uint8_t* marks = nullptr) {
-  constexpr bool stream = true;
-  static constexpr TileBlock<C> table[2][2][2] = {
-      {{tile_block<C, 1, 1, !stream>, tile_block<C, 1, 1, stream>}, {tile_block<C, 1, 2, !stream>, tile_block<C, 1, 2, stream>}},
-      {{tile_block<C, 2, 1, !stream>, tile_block<C, 2, 1, stream>}, {tile_block<C, 2, 2, !stream>, tile_block<C, 2, 2, stream>}}};
+  static constexpr TileBlock<C> table[2][2][2] = {{{tile_block<C, 1, 1, false>, tile_block<C, 1, 1, true>},
+                                                   {tile_block<C, 1, 2, false>, tile_block<C, 1, 2, true>}},
+                                                  {{tile_block<C, 2, 1, false>, tile_block<C, 2, 1, true>},
+                                                   {tile_block<C, 2, 2, false>, tile_block<C, 2, 2, true>}}};
   const bool several = pixels > 32;  // weights are used again by the next block of pixels
   const int64_t words = call.blocks * 16 * C::parts;
   Leaving<C> leaving{.call = &call, .sums = sums, .out = out, .offset = 0, .channels = 0, .rows = 0, .done = 0,

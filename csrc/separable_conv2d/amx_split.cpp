@@ -54,7 +54,7 @@ void one_after_another(int64_t jobs, void (*job)(void*, int64_t), void* context)
   for (int64_t i = 0; i < jobs; i++) job(context, i);
 }
 
-// Pixels of one row of y in float32, on this thread: a convolution of one output row, whose first tap lies further right
+// Pixels of one row of y in float32, on this thread: a convolution of one output row whose first tap lies further right
 // and down. That is less padding, below zero inside the picture.
 void compute_exactly(const Task& exact, const RowPiece& piece) {
   const Conv& whole = exact.conv;
@@ -94,15 +94,15 @@ void run_split(const Task& task) {
     run_tiles<C>(task, (const char*)task.packed + sizeof(Header), compute_marked, &exact);
 }
 
-// Where parts lose to plain float32 sums. Times of the study behind these rules, on one and two cores of an Emerald
-// Rapids with 2 MiB of second cache, float32 sums against six products:
-//     32 -> 64 channels, 112 x 112 pixels              383 : 443 us   211 : 262 us   storing sums outweighs the products
-//     64 -> 128, 56 x 56 pixels                        387 : 397      190 : 157
-//     64 -> 128, 32 pictures of 32 x 32                3584 : 3072    1685 : 1619
-//     1024 -> 1024, 7 x 7 pixels (6 MiB of weights)    508 : 467      272 : 280      fetching weights outweighs them
-//     728 -> 728, 19 x 19 pixels (3 MiB)               1892 : 1182    1131 : 601
-// The last two say that far weights have to serve some 50 pixels, and a model of both steps that fewer than 30 output
-// channels do not pay for the split either; between what was measured, the rules are on the side of float32.
+// Where parts lose to float32 sums. Measured in an early study on an Emerald Rapids (2 MiB of second cache), with one and
+// with two threads, float32 sums against six products, in microseconds:
+//     32 -> 64 channels, 112 x 112 pixels                 383 : 443     211 : 262
+//     64 -> 128, 56 x 56 pixels, stride 2                 387 : 397     190 : 157
+//     64 -> 128, 32 pictures of 32 x 32                  3584 : 3072   1685 : 1619
+//     1024 -> 1024, 7 x 7 pixels, 6 MiB of weights        508 : 467     272 : 280
+//     728 -> 728, 19 x 19 pixels, 3 MiB of weights       1892 : 1182   1131 : 601
+// With few channels, splitting the mids and storing the sums costs more than the products save. Weights that do not fit
+// the second cache must serve some 50 pixels for six products, by their bytes some 30 for three.
 template <int PARTS>
 bool pays(const Conv& conv) {
   const int64_t mids = conv.mid_channels(), outs = conv.out_channels;

@@ -1,4 +1,4 @@
-// bfloat16 where the machine converts to it (AVX-512 BF16): sixteen lanes, a tile of pairs, and weights packed as pairs.
+// bfloat16 where the machine converts to it (AVX-512 BF16): sixteen lanes, a tile of pairs, weights packed as pairs.
 #pragma once
 
 #include "sixteen.h"

@@ -4,8 +4,8 @@
 //
 //     sum[m][n] += sum over k of a[m][2k] * b[k][2n] + a[m][2k + 1] * b[k][2n + 1]        k, m, n = 0 ... 15
 //
-// of bfloat16 pairs in float32: the even and the odd half each add up on their own, starting at 0, one rounding for each
-// product; then even + odd, then that to the sum. Subnormal numbers count as zero, whatever the thread's setting.
+// of bfloat16 pairs in float32: the even and the odd half each add up on their own, starting at 0, one rounding for
+// each product; then even + odd, then that to the sum. Subnormal numbers count as zero, whatever the thread's setting.
 //
 // The numbers of tiles are part of the instructions, so all of this is macros; the compiler knows nothing of the tiles,
 // only that these statements stay in order. It does not know either that a load reads memory: what a load reads must
@@ -24,7 +24,7 @@ namespace {
 #define SEPWISE_TILE_STORE(tile, memory, stride) _tile_stored(tile, memory, stride)
 #define SEPWISE_TILE_PRODUCT(sum, a, b) _tile_dpbf16ps(sum, a, b)
 
-// While it lives, all eight tiles of this thread are whole. The permission of the process was asked in cpu_features.cpp.
+// While it lives, all eight tiles of this thread are whole. cpu_features.cpp has asked for the process's permission.
 class TilesInUse {
  public:
   TilesInUse() {
