@@ -280,8 +280,8 @@ void check_choice() {
                 {728, 728, 19, true}, {128, 16, 56, false}};
   for (const auto& shape : shapes) {
     const Conv conv{.batch = 1, .channels = shape.channels, .height = shape.side, .width = shape.side, .multiplier = 1,
-                    .out_channels = shape.out_channels, .out_height = shape.side, .out_width = shape.side, .kernel_h = 3,
-                    .kernel_w = 3, .stride_h = 1, .stride_w = 1, .dilation_h = 1, .dilation_w = 1, .pad_top = 1,
+                    .out_channels = shape.out_channels, .out_height = shape.side, .out_width = shape.side,
+                    .kernel_h = 3, .kernel_w = 3, .stride_h = 1, .stride_w = 1, .dilation_h = 1, .dilation_w = 1, .pad_top = 1,
                     .pad_left = 1, .between = Activation::none, .activation = Activation::none};
     expect(f32_amx_x6.pays(conv) == shape.pays, "six products are chosen where they were faster", (double)shape.side);
   }

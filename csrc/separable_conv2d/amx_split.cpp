@@ -94,8 +94,8 @@ void run_split(const Task& task) {
     run_tiles<C>(task, (const char*)task.packed + sizeof(Header), compute_marked, &exact);
 }
 
-// Where parts lose to float32 sums. Measured in an early study on an Emerald Rapids (2 MiB of second cache), with one and
-// with two threads, float32 sums against six products, in microseconds:
+// Where parts lose to float32 sums. Measured in an early study on an Emerald Rapids (2 MiB of second cache), with one
+// and with two threads, float32 sums against six products, in microseconds:
 //     32 -> 64 channels, 112 x 112 pixels                 383 : 443     211 : 262
 //     64 -> 128, 56 x 56 pixels, stride 2                 387 : 397     190 : 157
 //     64 -> 128, 32 pictures of 32 x 32                  3584 : 3072   1685 : 1619
