@@ -154,9 +154,9 @@ def _auto_order(call: Call) -> tuple[str, ...]:
         return ("reference",)  # one program serves every size, and runs where sepwise is not installed
     if not call.needs_grad and cpu.why_not(call) is None:
         return ("cpu",)
-    # With a gradient to come the kernels' lead is lost: what lies between the steps has to be computed again, and weights
-    # are packed anew after each step. Forward and backward, time of "reference" over time of "cpu", ten shapes, 1 thread
-    # of an AMD EPYC (Zen 5), channels_last: float32 0.75 to 1.07, bfloat16 0.48 to 0.98.
+    # With a gradient to come the kernels' lead is lost: what lies between the steps has to be computed again, and
+    # weights are packed anew after each step. Forward and backward, time of "reference" over time of "cpu", ten shapes,
+    # 1 thread of an AMD EPYC (Zen 5), channels_last: float32 0.75 to 1.07, bfloat16 0.48 to 0.98.
     return (*_stock_order(call), "cpu")
 
 
