@@ -11,11 +11,10 @@ from typing import Any
 
 from bench.answer import BOUND, Verdict
 from bench.candidates import OURS
-from bench.measuring import noisy, quartiles
+from bench.measuring import HEADLINE, SAME, noisy, quartiles
 from bench.workload import Workload
 from sepwise.records import Record
 
-HEADLINE = "auto"
 STOCK = "eager"
 SLOWER = 1.03  # how much longer than the stock pair `auto` may take
 
@@ -107,7 +106,8 @@ def _row(cell: Record, accuracy: str) -> Row:
 def _broken(entry: dict[str, Any], accuracy: str) -> bool:
     """A wrong answer of this class, or a dead process; a refusal by `why_not` is neither."""
     refused, promised = entry.get("refused", ""), entry.get("ours", accuracy)
-    return bool(refused) and not refused.startswith("UnsupportedError") and promised == accuracy
+    harmless = not refused or refused == SAME or refused.startswith("UnsupportedError")
+    return not harmless and promised == accuracy
 
 
 def within_rounds(slow: Sequence[float], fast: Sequence[float]) -> list[float]:
@@ -210,7 +210,8 @@ def _machine_line(cells: Sequence[Record]) -> str:
 
 
 def _cells(row: Row) -> tuple[str, ...]:
-    auto, cpu = row.times.get(HEADLINE), row.times.get("cpu")
+    auto = row.times.get(HEADLINE)
+    cpu = auto if row.chose == "cpu" else row.times.get("cpu")
     marks = (
         ["loses"] * row.loses
         + ["> stock"] * row.slower_than_stock

@@ -5,6 +5,7 @@ import doctest
 import pytest
 
 from bench import table
+from bench.measuring import SAME
 from bench.table import rows, summaries
 from bench.workload import Workload
 from sepwise.records import Record
@@ -107,6 +108,17 @@ def test_a_wrong_answer_of_ours_is_shown_and_has_no_ratio():
     assert "pair, auto, highest: too far" in text
     dead = {"ours": {"runtime": "ours", "refused": "ours ended by signal 11"}, "eager": peer(9)}
     assert rows([cell(dead)])[0].wrong == {"ours": "ours ended by signal 11"}
+
+
+def test_an_implementation_not_timed_because_auto_runs_it_is_no_fault():
+    entries = {
+        "auto, highest": ours(10, chose="cpu"),
+        "cpu, highest": {"runtime": "ours", "ours": "highest", "refused": SAME},
+        "eager": peer(20),
+    }
+    (row,) = rows([cell(entries)])
+    assert row.wrong == {}
+    assert table._cells(row)[1:4] == ("10.0", "cpu", "10.0")
 
 
 def test_summaries_are_geometric_means_by_file_class_and_threads():
