@@ -63,14 +63,15 @@ void pack_pointwise(const Conv& conv, const Weights& weights, float* out) {
   for (int64_t first = 0; first < conv.out_channels; first += width) {
     const int64_t channels = conv.out_channels - first < width ? conv.out_channels - first : width;
     const int64_t lanes = channels <= C::V::L ? C::V::L : width;
-    for (int64_t o = 0; o < channels; o++) {
-      if (weights.bias) out[o] = C::Input::number(weights.bias, first + o);
-      for (int64_t c = 0; c < conv.channels; c++)
-        for (int64_t j = 0; j < conv.multiplier; j++) {
-          const int64_t index = (first + o) * conv.mid_channels() + c * conv.multiplier + j;
-          C::pack_number(out + lanes, lanes, o, order.place(c, j), C::Input::number(weights.pointwise, index));
+    for (int64_t o = 0; weights.bias && o < channels; o++) out[o] = C::Input::number(weights.bias, first + o);
+    for (int64_t c = 0; c < conv.channels; c++)
+      for (int64_t j = 0; j < conv.multiplier; j++) {
+        const int64_t place = order.place(c, j), q = c * conv.multiplier + j;
+        for (int64_t o = 0; o < channels; o++) {
+          const float number = C::Input::number(weights.pointwise, (first + o) * conv.mid_channels() + q);
+          C::pack_number(out + lanes, lanes, o, place, number);
         }
-    }
+      }
     out += (order.words() + 1) * lanes;
   }
 }
@@ -106,7 +107,7 @@ struct Run {
   Regions regions;
   int64_t next;
 
-  void tile(const Region& region, Tile memory) {
+  void tile(const Region& region, Tile memory, Ahead& ahead) {
     const Conv& conv = task->conv;
     depthwise_region<C>(depthwise, depthwise_kernel, (const char*)task->x, region, memory);
     const int64_t pixel_bytes = conv.out_channels * C::Output::bytes;
@@ -117,8 +118,10 @@ struct Run {
       char* row = (char*)task->y + ((piece.image * conv.out_height + piece.row) * conv.out_width + piece.first) * pixel_bytes;
       for (int64_t c = 0; c < piece.length; c++, row += pixel_bytes) out[pixel++] = row;
     }
-    matmul_range<C>(matmul, matmul_table, memory.data, pixel, panels, out, conv.out_channels);
+    matmul_range<C>(matmul, matmul_table, memory.data, pixel, panels, out, conv.out_channels, ahead);
   }
+
+  int64_t take() { return __atomic_fetch_add(&next, 1, __ATOMIC_RELAXED); }
 
   // One thread's share: the next tile that nobody has taken, until none is left.
   static void share(void* context, int64_t) {
@@ -126,12 +129,20 @@ struct Run {
     FlushSubnormals flush;
     const int64_t row_bytes = run.matmul.row_bytes;
     Tile memory{(char*)run.task->host.scratch(0, run.regions.pixels() * row_bytes), row_bytes};
-    Region region;
-    for (;;) {
-      const int64_t index = __atomic_fetch_add(&run.next, 1, __ATOMIC_RELAXED);
-      if (index >= run.regions.count()) return;
-      run.regions.get(index, region);
-      run.tile(region, memory);
+    Region regions[2];
+    Ahead ahead;
+    int64_t index = run.take(), here = 0;
+    if (index < run.regions.count()) run.regions.get(index, regions[here]);
+    while (index < run.regions.count()) {
+      index = run.take();
+      if (index < run.regions.count()) {
+        run.regions.get(index, regions[!here]);
+        ahead.aim(run.task->conv, (const char*)run.task->x, run.depthwise.pixel_bytes, regions[!here]);
+      } else {
+        ahead.nothing();
+      }
+      run.tile(regions[here], memory, ahead);
+      here = !here;
     }
   }
 };

@@ -8,6 +8,7 @@
 #pragma once
 
 #include "activation.h"
+#include "ahead.h"
 #include "formats.h"
 #include "kernel.h"
 
@@ -138,13 +139,15 @@ struct MatmulTable<C, 0> {
 // Rows of the tile x all panels -> y, one pointer a row. A panel stays in the nearest cache while all rows pass it.
 template <class C>
 void matmul_range(const MatmulCall& call, const MatmulBlock (*table)[3], const char* tile, int64_t rows,
-                  const float* packed, char* const* out, int64_t out_channels) {
+                  const float* packed, char* const* out, int64_t out_channels, Ahead& ahead) {
   constexpr int width = 2 * C::V::L;
   const int64_t blocks = (rows + C::rows - 1) / C::rows;
+  const int64_t lines = ahead.lines() / (blocks * ((out_channels + width - 1) / width)) + 1;
   for (int64_t first = 0; first < out_channels; first += width) {
     const int64_t channels = out_channels - first < width ? out_channels - first : width;
     const int vectors = channels <= C::V::L ? 1 : 2;
     for (int64_t b = 0; b < blocks; b++) {
+      ahead.some(lines);
       const int64_t begin = rows * b / blocks, end = rows * (b + 1) / blocks;
       table[end - begin][vectors](call, tile + begin * call.row_bytes, packed, out + begin,
                                   first * C::Output::bytes, channels);
