@@ -12,10 +12,14 @@ namespace {
 
 class Ahead {
  public:
-  // The rows of x under the region that no region above it has fetched.
+  static bool pays(const Conv& conv, int64_t pixel_bytes) {
+    return conv.batch * conv.height * conv.width * pixel_bytes >= 4 << 20;
+  }
+
+  void clear() { count_ = now_ = lines_ = 0; }
+
+  // The rows of x under the region that no region above it has fetched. After `clear`.
   void aim(const Conv& conv, const char* x, int64_t pixel_bytes, const Region& region) {
-    nothing();
-    if (conv.batch * conv.height * conv.width * pixel_bytes < least_bytes) return;
     const int64_t reach_h = (conv.kernel_h - 1) * conv.dilation_h, reach_w = (conv.kernel_w - 1) * conv.dilation_w;
     for (int64_t i = 0; i < region.count; i++) {
       const RowPiece& piece = region.pieces[i];
@@ -32,7 +36,6 @@ class Ahead {
       }
     }
   }
-  void nothing() { count_ = now_ = lines_ = 0; }
   int64_t lines() const { return lines_; }
 
   SEPWISE_INLINE void fetch(const char* p) { __builtin_prefetch(p, 0, 2); }
@@ -45,7 +48,6 @@ class Ahead {
   }
 
  private:
-  static constexpr int64_t least_bytes = 4 << 20;
   static constexpr int64_t most = 2 * Region::most_pixels;
   struct Segment {
     const char* begin;

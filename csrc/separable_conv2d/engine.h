@@ -129,20 +129,29 @@ struct Run {
     FlushSubnormals flush;
     const int64_t row_bytes = run.matmul.row_bytes;
     Tile memory{(char*)run.task->host.scratch(0, run.regions.pixels() * row_bytes), row_bytes};
+    const Conv& conv = run.task->conv;
+    // To look ahead is to take a tile before its time; where there are few, another thread waits for it.
+    const bool looks_ahead = Ahead::pays(conv, run.depthwise.pixel_bytes) &&
+                             run.regions.count() >= 16 * run.task->host.threads;
     Region regions[2];
     Ahead ahead;
     int64_t index = run.take(), here = 0;
     if (index < run.regions.count()) run.regions.get(index, regions[here]);
     while (index < run.regions.count()) {
-      index = run.take();
-      if (index < run.regions.count()) {
-        run.regions.get(index, regions[!here]);
-        ahead.aim(run.task->conv, (const char*)run.task->x, run.depthwise.pixel_bytes, regions[!here]);
+      if (looks_ahead) {
+        index = run.take();
+        ahead.clear();
+        if (index < run.regions.count()) {
+          run.regions.get(index, regions[!here]);
+          ahead.aim(conv, (const char*)run.task->x, run.depthwise.pixel_bytes, regions[!here]);
+        }
+        run.tile(regions[here], memory, ahead);
+        here = !here;
       } else {
-        ahead.nothing();
+        run.tile(regions[here], memory, ahead);
+        index = run.take();
+        if (index < run.regions.count()) run.regions.get(index, regions[here]);
       }
-      run.tile(regions[here], memory, ahead);
-      here = !here;
     }
   }
 };
