@@ -76,8 +76,11 @@ def to_record(
 
 
 def key(about: Mapping[str, Any], machine: Mapping[str, Any]) -> str:
-    """What must agree for two cells to be the same measurement; the commit may differ where the code does not."""
-    same = ("workload", "dtype", "threads", "code", "versions", "isa", "instructions")
+    """What must agree for two cells to be the same measurement; the commit may differ where the code does not.
+
+    A pair that two networks have is timed for each, so that every file of shapes has its own rows.
+    """
+    same = ("shapes", "workload", "dtype", "threads", "code", "versions", "isa", "instructions")
     return json.dumps(
         [{name: about.get(name) for name in same}, machine["processor"], machine["cores"]], sort_keys=True
     )

@@ -24,7 +24,7 @@ from sepwise.errors import SepwiseError
 RESULTS = ROOT / "bench" / "results" / "ops.jsonl"
 ROOFLINE = "ops.roofline"
 BUSY = 0.1  # of a core
-CORES = len(os.sched_getaffinity(0))
+THREADS = [1, 2][: len(os.sched_getaffinity(0))]
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--shapes", nargs="+", default=[], metavar="FILE[/ROW]", help="files of bench/shapes, or rows; default: all")
     add("--classes", nargs="+", choices=answer.BOUND, default=list(answer.BOUND))
-    add("--threads", nargs="+", type=int, default=[1, 2][:CORES], metavar="N", help="default 1 2")
+    add("--threads", nargs="+", type=int, default=THREADS, metavar="N", help=f"default {' '.join(map(str, THREADS))}")
     add("--rounds", type=int, default=9, metavar="N", help="blocks of each candidate; default 9")
     add("--impl", nargs="+", default=["auto", "cpu"], metavar="NAME", help="implementations of ours; default auto cpu")
     add("--results", type=Path, default=RESULTS, metavar="FILE", help="records to add to; default %(default)s")
@@ -154,8 +154,8 @@ def _unfinished(args: argparse.Namespace, same: dict[str, Any]) -> list[Cell]:
     for old in [] if args.again else history.read(args.results):
         finished.setdefault(history.key(old.about, old.machine), []).append(old)
 
-    def done(w: Workload, dtype: str, threads: int, classes: Sequence[str]) -> bool:
-        wanted = {**same, "workload": w.to_dict(), "dtype": dtype, "threads": threads}
+    def done(shapes: str, w: Workload, dtype: str, threads: int, classes: Sequence[str]) -> bool:
+        wanted = {**same, "shapes": shapes, "workload": w.to_dict(), "dtype": dtype, "threads": threads}
         old = finished.get(history.key(wanted, records.machine()), [])
         return any(history.covers(record, classes, args.impl, args.rounds) for record in old)
 
@@ -163,7 +163,7 @@ def _unfinished(args: argparse.Namespace, same: dict[str, Any]) -> list[Cell]:
     for shapes, w in workload.select(args.shapes):
         for dtype in ("float32", "bfloat16"):
             classes = tuple(c for c in args.classes if answer.DTYPE[c] == dtype)
-            threads = tuple(n for n in args.threads if classes and not done(w, dtype, n, classes))
+            threads = tuple(n for n in args.threads if classes and not done(shapes, w, dtype, n, classes))
             if threads:
                 cells.append(Cell(shapes, w, dtype, classes, threads))
     return cells

@@ -67,9 +67,8 @@ def test_finished_means_all_that_is_asked_for(about, covered):
 
 
 def unfinished(path, *arguments):
-    args = ops._parser().parse_args(
-        ["--shapes", "study/128x56", "--rounds", "3", "--impl", "auto", "--results", str(path), *arguments]
-    )
+    usual = "--shapes study/128x56 --threads 1 2 --rounds 3 --impl auto --results".split()
+    args = ops._parser().parse_args([*usual, str(path), *arguments])
     return [(c.dtype, c.threads) for c in ops._unfinished(args, SAME)]
 
 
@@ -91,6 +90,19 @@ def test_a_second_run_does_only_what_is_missing(tmp_path, monkeypatch):
     assert history.key(other.about, other.machine) != history.key(record().about, records.machine())
     monkeypatch.setitem(SAME, "code", "changed")
     assert unfinished(path, *wanted) == [("float32", (1, 2)), ("bfloat16", (1, 2))]
+
+
+def test_a_pair_that_two_networks_have_is_timed_for_both(tmp_path):
+    """Each file has its own table, which must not depend on what was timed before."""
+    from bench import workload
+
+    path, name = tmp_path / "ops.jsonl", "32x112k3to16linear"
+    (_, pair), (_, same) = workload.select([f"mobilenet_v2/{name}", f"efficientnet_lite0/{name}"])
+    assert pair == same
+    records.append(path, [record(workload=pair, threads=n, shapes="mobilenet_v2") for n in (1, 2)])
+    wanted = ["--classes", "highest", "--shapes"]
+    assert unfinished(path, *wanted, f"mobilenet_v2/{name}") == []
+    assert unfinished(path, *wanted, f"efficientnet_lite0/{name}") == [("float32", (1, 2))]
 
 
 def test_the_fingerprint_follows_what_decides_a_time(tmp_path):
