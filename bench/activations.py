@@ -39,7 +39,8 @@ def load(workload: Workload) -> np.ndarray | None:
             [*command, str(workload.height), str(workload.width), str(file)], capture_output=True, text=True
         )
         if done.returncode:
-            raise SepwiseError(f"no activations of {workload.data}: {done.stderr.strip().splitlines()[-1]}")
+            lines = done.stderr.strip().splitlines() or [f"it ended by signal {-done.returncode}"]
+            raise SepwiseError(f"no activations of {workload.data}: {lines[-1]}")
         return np.load(file)
 
 
@@ -50,11 +51,12 @@ def _write(picture: str, height: int, width: int, file: str) -> None:
 
     from sepwise.zoo.hed import hed
 
-    found = [p for p in (Path(skimage.__file__).parent / "data").glob(f"{picture}.*") if p.suffix != ".py"]
-    if not found:
-        raise SepwiseError(f"scikit-image carries no picture {picture!r}")
+    data = Path(skimage.__file__).parent / "data"
+    carried = {p.stem: p for p in sorted(data.iterdir()) if p.suffix in (".jpg", ".png")}
+    if picture not in carried:
+        raise SepwiseError(f"scikit-image carries no picture {picture!r}; it has {', '.join(carried)}")
     model = hed("bsds500")
-    image = Image.open(found[0]).convert("RGB").resize((width, height), Image.Resampling.BICUBIC)
+    image = Image.open(carried[picture]).convert("RGB").resize((width, height), Image.Resampling.BICUBIC)
     pixels = torch.from_numpy(np.array(image, np.float32)).permute(2, 0, 1)[None] / 255
     mean, std = (torch.tensor(model.picture[name]).view(1, 3, 1, 1) for name in ("mean", "std"))
     block = model.blocks[0]
