@@ -5,14 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from bench.candidates import Candidate, Job
-from bench.candidates.pytorch import SWITCHES, candidate, forms, picture, set_threads
+from bench.candidates.pytorch import candidate, picture, set_threads, with_switches
 
 
 def builders(job: Job) -> dict[str, Callable[[], Candidate]]:
     set_threads(job.threads)
-    x, found = picture(job), {}
-    for name, module in forms(job).items():
-        found[f"eager{name}"] = lambda module=module: candidate(module, x)
-        for switch in SWITCHES if job.dtype == "float32" else ():
-            found[f"eager{name}, {switch} permitted"] = lambda module=module, s=switch: candidate(module, x, s)
-    return found
+    x = picture(job)
+    return with_switches(job, "eager", lambda module, switch: candidate(module, x, switch))

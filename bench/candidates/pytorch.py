@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import torch
@@ -68,6 +69,18 @@ def forms(job: Job) -> dict[str, nn.Module]:
     """Suffix of the name -> module, in channels_last and eval mode."""
     wanted = FORMS if job.workload.multiplier > 1 else {"": Pair}
     return {name: form(job).eval().to(memory_format=torch.channels_last) for name, form in wanted.items()}  # type: ignore[call-overload]
+
+
+def with_switches(
+    job: Job, name: str, build: Callable[[nn.Module, str], Candidate]
+) -> dict[str, Callable[[], Candidate]]:
+    """Every form of a workload, built with no switch, and in float32 under each of them as well."""
+    switches = ("none", *SWITCHES) if job.dtype == "float32" else ("none",)
+    return {
+        f"{name}{form}" + ("" if switch == "none" else f", {switch} permitted"): partial(build, module, switch)
+        for form, module in forms(job).items()
+        for switch in switches
+    }
 
 
 def activation(name: str | None) -> Callable[[Tensor], Tensor]:
