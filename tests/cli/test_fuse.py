@@ -9,7 +9,7 @@ import torch
 from sepwise import fuse as fused_of
 from sepwise import records
 from sepwise.cli import main
-from sepwise.sources import load_model, read_weights
+from sepwise.sources import load_model, read_weights, save_weights
 
 FILES = ["model.pt2", "model.safetensors", "records.jsonl"]
 
@@ -67,6 +67,20 @@ def test_the_folder(fuse, tmp_path):
     assert list(told[0].value["fused"]) == ["depthwise"]
     assert fuse("small_networks:mobile", "--out", out)[0] == 1
     assert fuse("small_networks:mobile", "--out", out, "--overwrite")[0] == 0
+
+
+def test_only_results_of_ours_are_replaced(fuse, tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    save_weights(small_networks.mobile(), out / "mine.safetensors")
+    code, _, err = fuse("small_networks:mobile", "--out", out, "--overwrite")
+    assert code == 1
+    assert "no earlier result of sepwise (records.jsonl), so it is not replaced; name another folder" in err
+    (out / "records.jsonl").write_text("")
+    code, _, err = fuse("small_networks:mobile", "--weights", out / "mine.safetensors", "--out", out, "--overwrite")
+    assert code == 1
+    assert f"mine.safetensors lies in the folder {out}, which would be replaced; name another --out" in err
+    assert sorted(p.name for p in out.iterdir()) == ["mine.safetensors", "records.jsonl"]
 
 
 def test_the_program_it_wrote_is_fused_again(fuse, tmp_path):

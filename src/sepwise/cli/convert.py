@@ -7,8 +7,9 @@ from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import BudgetError, OutputError, PictureError, PlanError, ShapeError
+from ..errors import BudgetError, PictureError, PlanError, ShapeError
 from .outcome import Outcome
+from .results import check_results
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -59,14 +60,12 @@ def run(args: argparse.Namespace) -> Outcome:
         raise BudgetError("give a budget, such as --budget macs=0.25, or a plan, --plan plan.json")
     from ..conversion import Plan, check_budget
     from ..factor import FORMS
-    from ..files import check_folder
     from ..sources.models import load_model
     from .job import Job
     from .job import run as run_job
 
     out = Path(args.out)
-    check_folder(out, args.overwrite)
-    _check_inputs_outside(args, out)
+    check_results(out, args.overwrite, args.model, args.weights, args.images)
     plan = Plan.load(args.plan) if args.plan else None
     if plan is None:
         check_budget(budget)
@@ -113,13 +112,6 @@ def read_budget(texts: list[str]) -> dict[str, float]:
         except ValueError:
             raise BudgetError(f"--budget {part!r}: expected UNIT=FRACTION, such as macs=0.25") from None
     return budget
-
-
-def _check_inputs_outside(args: argparse.Namespace, out: Path) -> None:
-    """Refuse to replace a folder that holds what the run reads."""
-    for given in (args.model if args.model.endswith(".pt2") else None, args.weights, args.images):
-        if given and Path(given).resolve().is_relative_to(out.resolve()):
-            raise OutputError(f"{given} lies in the folder {out}, which would be replaced; name another --out")
 
 
 def _check_counts(args: argparse.Namespace) -> None:

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 
 HELP = "run the depthwise and pointwise layers of a network as one operation each, with the same outputs"
 
-FILES = ("model.safetensors", "model.pt2", "records.jsonl")
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", metavar="MODEL", help="timm:NAME, zoo:NAME, package.module:factory or file.pt2")
@@ -32,14 +30,15 @@ def run(args: argparse.Namespace) -> Outcome:
 
     from .. import records
     from ..conversion import export, fuse, save_program
-    from ..files import check_folder, whole_folder
+    from ..files import whole_folder
     from ..sources.models import load_model
     from ..sources.weights import save_weights
+    from .results import RECORDS, check_results
     from .sizes import read_size
 
     out = Path(args.out) if args.out else None
     if out is not None:
-        check_folder(out, args.overwrite)
+        check_results(out, args.overwrite, args.model, args.weights)
     loaded = load_model(args.model, args.weights)
     height, width = read_size(args.size) if args.size else loaded.size
     example = torch.randn(1, loaded.channels, height, width, generator=torch.Generator().manual_seed(0))
@@ -52,12 +51,13 @@ def run(args: argparse.Namespace) -> Outcome:
     if out is not None:
         program = export(fused, example)
         with whole_folder(out, args.overwrite) as folder:
-            save_weights(fused, folder / FILES[0])
-            save_program(program, folder / FILES[1])
+            save_weights(fused, folder / "model.safetensors")
+            save_program(program, folder / "model.pt2")
             about = {"command": " ".join(["sepwise", *sys.argv[1:]]), "torch": torch.__version__}
-            records.append(folder / FILES[2], [records.here("fusion", data, about=about)])
-        data |= {"out": str(out), "files": list(FILES)}
-        lines += [f"{out} holds {', '.join(FILES)}"]
+            records.append(folder / RECORDS, [records.here("fusion", data, about=about)])
+        files = ["model.safetensors", "model.pt2", RECORDS]
+        data |= {"out": str(out), "files": files}
+        lines += [f"{out} holds {', '.join(files)}"]
     return Outcome(data, "\n".join(lines))
 
 

@@ -27,9 +27,9 @@ from ..conversion import (
     totals_of,
 )
 from ..conversion.plan import BatchNorm
-from ..errors import BudgetError, ModelError, OutputError
+from ..errors import BudgetError, ModelError
 from ..extras import require
-from ..files import check_folder, whole_folder
+from ..files import whole_folder
 from ..measure import Agreement, cost
 from ..measure.agreement import kind_of
 from ..nn import FactoredConv
@@ -38,11 +38,11 @@ from ..sources.weights import save_weights
 from .latency import Latency, latency
 from .outcome import Outcome
 from .progress import Progress
+from .results import RECORDS, check_results
 from .summary import outcome
 
 METRIC = {"maps": "f1", "classes": "top1", "tensors": "correlation"}
 PICTURED = 4
-RECORDS = "records.jsonl"
 
 
 @dataclass(frozen=True)
@@ -73,8 +73,7 @@ class Job:
 
 def run(job: Job) -> Outcome:
     """Do the whole job; the folder appears at the very end, whole."""
-    check_folder(job.out, job.overwrite)
-    _check_replaceable(job.out)
+    check_results(job.out, job.overwrite)
     for module in ("safetensors", "jinja2", "PIL"):
         require(module, "converting a model")
     if job.plan is None:
@@ -109,15 +108,6 @@ def run(job: Job) -> Outcome:
         report.build(folder)
         files = ["report.html", "model.safetensors", "model.pt2", "plan.json", RECORDS]
         return outcome(job.loaded.name, job.shown_on, job.out, files, plan, facts)
-
-
-def _check_replaceable(out: Path) -> None:
-    """Refuse to replace a folder that no run of ours has written: it may be somebody's home."""
-    if out.is_dir() and any(out.iterdir()) and not (out / RECORDS).is_file():
-        raise OutputError(
-            f"{out} holds files, but no earlier result of sepwise ({RECORDS}), so it is not replaced; "
-            "name another folder"
-        )
 
 
 @torch.no_grad()
