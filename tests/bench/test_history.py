@@ -67,7 +67,7 @@ def test_finished_means_all_that_is_asked_for(about, covered):
 
 
 def unfinished(path, *arguments):
-    usual = "--shapes study/128x56 --threads 1 2 --rounds 3 --impl auto --results".split()
+    usual = ["--shapes", "study/128x56", "--threads", "1", "2", "--rounds", "3", "--impl", "auto", "--results"]
     args = ops._parser().parse_args([*usual, str(path), *arguments])
     return [(c.dtype, c.threads) for c in ops._unfinished(args, SAME)]
 
