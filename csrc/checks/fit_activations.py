@@ -1,12 +1,14 @@
 """Fits the polynomials of csrc/separable_conv2d/activation.h; prints their float32 coefficients and largest errors.
 
-Remez's exchange algorithm in 40 digits, on the relative error; then each coefficient is rounded to float32, and the
-neighbours of the first ones are tried, because rounding moves the error. Needs mpmath, which comes with torch.
+Remez's exchange algorithm in 40 digits, on the relative error. Rounding a coefficient to float32 moves the error, so the
+highest is rounded first and the others are fitted again, and so on; then the neighbours of the first ones are tried.
+Needs mpmath, which comes with torch.
 
     python csrc/checks/fit_activations.py
 """
 
 from collections.abc import Callable
+from functools import cache
 from itertools import product
 from typing import Any
 
@@ -45,6 +47,18 @@ def remez(f: Callable, weight: Callable, low: Any, high: Any, degree: int) -> li
     return coefficients
 
 
+def remez_rounded(f: Callable, weight: Callable, low: Any, high: Any, degree: int) -> list:
+    """The same in float32 coefficients: each is rounded before those below it are fitted."""
+    fixed: list = []  # the highest first
+
+    def rest(x: Any) -> Any:
+        return f(x) - sum(c * x ** (degree - i) for i, c in enumerate(fixed))
+
+    for below in range(degree, -1, -1):
+        fixed.append(mp.mpf(float(np.float32(float(remez(rest, weight, low, high, below)[-1])))))
+    return fixed[::-1]
+
+
 def chebyshev(low: Any, high: Any, count: int) -> list:
     return [(low + high) / 2 - (high - low) / 2 * mp.cos(mp.pi * i / (count - 1)) for i in range(count)]
 
@@ -75,28 +89,37 @@ def exponential_tail(r: Any) -> Any:
     return (mp.expm1(r) - r) / r**2 if abs(r) > 1e-8 else mp.mpf(1) / 2 + r / 6
 
 
-def normal_middle(s: Any) -> Any:
-    """(Phi(x) - 1/2) / x, s = x^2"""
-    return (mp.ncdf(mp.sqrt(s)) - mp.mpf(1) / 2) / mp.sqrt(s) if s > 1e-12 else (1 - s / 6) / mp.sqrt(2 * mp.pi)
+def power(r: Any) -> Any:
+    """(2^r - 1) / r"""
+    return mp.expm1(r * mp.log(2)) / r if abs(r) > 1e-12 else mp.log(2)
 
 
-def normal_tail(u: Any) -> Any:
-    """e^(t^2 / 2) Phi(-t) (t + 3), u = (t - 3) / (t + 3)"""
-    t = 3 * (1 + u) / (1 - u)
-    return mp.exp(t * t / 2) * mp.ncdf(-t) * (t + 3)
+@cache
+def bits(t: Any) -> Any:
+    """log2 Phi(-t)"""
+    return mp.log(mp.ncdf(-t), 2)
+
+
+def slope(t: Any) -> Any:
+    """(log2 Phi(-t) + 1) / t"""
+    return (bits(t) + 1) / t if t > 1e-12 else -mp.sqrt(2 / mp.pi) / mp.log(2)
 
 
 def main() -> None:
-    half = mp.log(2) / 2 * mp.mpf("1.002")
+    half_of_e, half = mp.log(2) / 2 * mp.mpf("1.002"), mp.mpf("0.501")
+    nearest, farthest = mp.mpf("1e-3"), mp.mpf("9.5")
     fits = [
-        # the error of r^2 tail(r) counts against e^r, which is about 1
-        ("tail", exponential_tail, lambda r: max(r * r, mp.mpf("1e-6")), -half, half, 4),
-        ("middle", normal_middle, lambda s: 1 / normal_middle(s), mp.mpf(0), mp.mpf(1), 5),
-        ("g", normal_tail, lambda u: 1 / normal_tail(u), mp.mpf("-0.5"), mp.mpf("11.5") / mp.mpf("17.5"), 7),
+        # the error of r^2 tail(r) counts against e^r, which is about 1; that of r power(r) against 2^r
+        ("tail", exponential_tail, lambda r: max(r * r, mp.mpf("1e-6")), -half_of_e, half_of_e, 4),
+        ("power", power, lambda r: max(abs(r), nearest) / 2**r, -half, half, 5),
+        ("power, for bfloat16", power, lambda r: max(abs(r), nearest) / 2**r, -half, half, 3),
+        # log2 Phi(-t) is rounded to float32 in proportion to its size, so its error may grow with it
+        ("slope", slope, lambda t: max(t, nearest) / (1 - bits(t)), mp.mpf(0), farthest, 12),
+        ("slope, for bfloat16", slope, lambda t: max(t, nearest), mp.mpf(0), farthest, 7),
     ]
     for name, f, weight, low, high, degree in fits:
-        error, coefficients = rounded(remez(f, weight, low, high, degree), f, weight, low, high)
-        print(f"{name:7} error {error:.1e}  ", " ".join(float(c).hex().replace("0000000p", "p") for c in coefficients))
+        error, coefficients = rounded(remez_rounded(f, weight, low, high, degree), f, weight, low, high)
+        print(f"{name:20} error {error:.1e}  ", " ".join(float(c).hex().replace("0000000p", "p") for c in coefficients))
 
 
 if __name__ == "__main__":

@@ -166,12 +166,8 @@ bool check_all(const Kernel& kernel, const std::vector<Case>& cases, const std::
 #else
   constexpr Place places[] = {Place::front, Place::back};
 #endif
-  int ran = 0, refused = 0, failed = 0;
+  int ran = 0, failed = 0;
   for (const Case& one : cases) {
-    if (kernel.why_not(one.conv)) {
-      refused++;
-      continue;
-    }
     const Question question = question_of(one, kernel);
     for (Place place : places) {
       host_threads = place == Place::back ? 3 : 1;
@@ -180,8 +176,7 @@ bool check_all(const Kernel& kernel, const std::vector<Case>& cases, const std::
       failed += !check(one.conv, question, kernel, place, fault);
     }
   }
-  printf("%-20s %d runs over %zu cases, %d cases refused, %d runs wrong\n", kernel.name, ran, cases.size(), refused,
-         failed);
+  printf("%-20s %d runs over %zu cases, %d runs wrong\n", kernel.name, ran, cases.size(), failed);
   return failed == 0;
 }
 

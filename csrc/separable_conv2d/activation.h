@@ -74,29 +74,48 @@ struct Lanes {
     return x < 0.0f ? half * scaled * unscale : half;
   }
 
-  // x Phi(x), in two forms. |x| < 1: Phi = 1/2 + x middle(x^2), of error 2.9e-8. Beyond, with t = |x|,
-  // Phi(-t) = e^(-t^2 / 2) g(u) / (t + 3), u = (t - 3) / (t + 3), of error 4.4e-8: the variable of Shepherd & Laframboise,
-  // Mathematics of Computation 36 (1981), 249-253. There t^2 needs more bits than a float has: it is taken as
-  // head^2 + (t - head)(t + head), head^2 exact. Below -14.5 the result is 0, and NaN at -inf, as -inf * 0 is.
+  // c0 + c2 s + c4 s^2 + ...
+  template <class... Rest>
+  [[gnu::always_inline]] static F even(F s, float c0, Rest... rest) {
+    if constexpr (sizeof...(rest) < 2)
+      return F{} + c0;
+    else
+      return even_after(s, rest...) * s + c0;
+  }
+  template <class... Rest>
+  [[gnu::always_inline]] static F even_after(F s, float, Rest... rest) {
+    return even(s, rest...);
+  }
+
+  // c0 + c1 x + c2 x^2 + ...: even and odd powers apart, because one chain of all would be waited for.
+  template <class... Rest>
+  [[gnu::always_inline]] static F polynomial(F x, float c0, Rest... rest) {
+    const F square = x * x;
+    return even(square, rest...) * x + even(square, c0, rest...);
+  }
+
+  // x Phi(x); with t = |x|, Phi(-t) = 2^(t slope(t)) / 2. To float32 the relative error grows below zero, from
+  // 2 ulp at -1 to 25 at -4 and 1e-3 of the last 1e-18; to bfloat16 it is 2e-5. Beyond 9.5, where Phi(-t) is 1e-21, it counts as 0, and the
+  // result is NaN at -inf, as -inf * 0 is.
+  template <bool TO_BF16>
   [[gnu::always_inline]] static F gelu(F x) {
-    const F s = x * x;
-    F middle = (-0x1.00d526p-17f * s + 0x1.dbff0ep-14f) * s - 0x1.36fd44p-10f;
-    middle = ((middle * s + 0x1.46ce4ap-7f) * s - 0x1.105834p-4f) * s + 0x1.988454p-2f;
-
     const F distance = magnitude(x);
-    const I far = distance > 14.5f;
-    const F t = far ? F{} + 14.5f : distance;
-    const F head = (F)((I)t & ~0xfff);
-    const Exponential e = exponential(-0.5f * head * head, -0.5f * (t - head) * (t + head));
-    const F inverse = 1.0f / (t + 3.0f);
-    const F u = (t - 3.0f) * inverse;
-    F g = (-0x1.0bf734p-10f * u + 0x1.dcbe34p-11f) * u + 0x1.c9a856p-8f;
-    g = ((g * u - 0x1.563d28p-7f) * u - 0x1.833238p-5f) * u + 0x1.d71304p-3f;
-    g = (g * u - 0x1.04c728p-1f) * u + 0x1.754a76p-1f;
-    const F scaled = far ? F{} : g * inverse * e.power * e.scale;
-
-    const F outer = x < 0.0f ? x * scaled * unscale : x * (1.0f - scaled * unscale);
-    return distance < 1.0f ? x * (x * middle + 0.5f) : outer;
+    const I far = distance > 9.5f;
+    const F t = far ? F{} + 9.5f : distance;
+    const F slope = TO_BF16 ? polynomial(t, -0x1.26b3fap+0f, -0x1.d584bap-2f, -0x1.bad408p-5f, 0x1.1b1a16p-7f,
+                                         -0x1.044b84p-10f, 0x1.3dd818p-14f, -0x1.c830bap-19f, 0x1.2118e2p-24f)
+                            : polynomial(t, -0x1.26aed4p+0f, -0x1.d63cd8p-2f, -0x1.ad9baep-5f, 0x1.c5bea0p-8f,
+                                         0x1.9e8b00p-15f, -0x1.55f404p-12f, 0x1.a708c0p-14f, -0x1.3987c6p-16f,
+                                         0x1.3c94a8p-19f, -0x1.b6e8d4p-23f, 0x1.908e38p-27f, -0x1.b19a44p-32f,
+                                         0x1.a5a356p-38f);
+    const F shifted = t * slope + 0x1.8p23f;  // its last bits: the exponent to the nearest integer
+    const F r = t * slope - (shifted - 0x1.8p23f);
+    const F power = TO_BF16 ? polynomial(r, 0x1.62e126p-1f, 0x1.ec0388p-3f, 0x1.c9ff98p-5f, 0x1.3a00f4p-7f)
+                            : polynomial(r, 0x1.62e430p-1f, 0x1.ebfbdap-3f, 0x1.c6aee8p-5f, 0x1.3b2d54p-7f,
+                                         0x1.5f4012p-10f, 0x1.41fa9ep-13f);
+    const F half = (r * power + 1.0f) * 0.5f;
+    const F lower = far ? F{} : (F)((I)half + ((I)shifted << 23));
+    return x * (x < 0.0f ? lower : 1.0f - lower);
   }
 
   // e^x - 1 = 2^n (e^r - 1) + (2^n - 1); n is 0 near zero, where nothing cancels.
@@ -115,8 +134,9 @@ struct Lanes {
   }
 };
 
-// In place; `count` is a multiple of L = 4, 8 or 16, `values` aligned to 4 L bytes.
-template <int L>
+// In place; `count` is a multiple of L = 4, 8 or 16, `values` aligned to 4 L bytes. TO_BF16: they are rounded to bfloat16
+// next, so that an error of 2e-5 is none.
+template <int L, bool TO_BF16>
 [[gnu::noinline]] void activate(Activation kind, float* values, int64_t count) {
   typedef Lanes<L> Is;
   switch (kind) {
@@ -125,7 +145,7 @@ template <int L>
     case Activation::relu6: return Is::template each<Is::relu6>(values, count);
     case Activation::silu: return Is::template each<Is::silu>(values, count);
     case Activation::hardswish: return Is::template each<Is::hardswish>(values, count);
-    case Activation::gelu: return Is::template each<Is::gelu>(values, count);
+    case Activation::gelu: return Is::template each<Is::template gelu<TO_BF16>>(values, count);
     case Activation::elu: return Is::template each<Is::elu>(values, count);
   }
 }

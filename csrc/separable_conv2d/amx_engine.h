@@ -36,19 +36,13 @@ struct TileRun {
   void tile(const Region& region, Tile memory, float* sums) {
     const Conv& conv = task->conv;
     depthwise_region<C>(depthwise, depthwise_kernel, (const char*)task->x, region, memory);
-    const int64_t pixel_bytes = conv.out_channels * C::Output::bytes;
     char* out[Region::most_pixels];
-    int64_t pixel = 0;
-    for (int64_t i = 0; i < region.count; i++) {
-      const RowPiece& piece = region.pieces[i];
-      const int64_t first = (piece.image * conv.out_height + piece.row) * conv.out_width + piece.first;
-      for (int64_t c = 0; c < piece.length; c++) out[pixel++] = (char*)task->y + (first + c) * pixel_bytes;
-    }
-    const bool finite = tile_range<C>(matmul, memory.data, pixel, panels, out, conv.out_channels, sums);
+    const int64_t pixels = region.find_pixels(conv, task->y, conv.out_channels * C::Output::bytes, out);
+    const bool finite = tile_range<C>(matmul, memory.data, pixels, panels, out, conv.out_channels, sums);
     if (!again || finite) return;
     // Pixel by pixel, so that no number depends on how y was cut into tiles.
     uint8_t marks[Region::most_pixels] = {};
-    tile_range<C>(matmul, memory.data, pixel, panels, out, conv.out_channels, sums, marks);
+    tile_range<C>(matmul, memory.data, pixels, panels, out, conv.out_channels, sums, marks);
     again(*exact, region, marks);
   }
 
@@ -87,10 +81,9 @@ void run_tiles(const Task& task, const void* packed,
   TileRun<C> run{.task = &task,
                  .again = again,
                  .exact = exact,
-                 .depthwise = {&conv, weights, nullptr, clamp_of(conv.between), pixel_bytes, conv.width * pixel_bytes},
+                 .depthwise = {&conv, weights, nullptr, ending_of(conv.between), pixel_bytes, conv.width * pixel_bytes},
                  .depthwise_kernel = depthwise_kernel<C>(conv),
-                 .matmul = {blocks, ceil_divide(32, blocks), row_bytes, far_weights, clamp_of(conv.activation),
-                            conv.activation},
+                 .matmul = {blocks, ceil_divide(32, blocks), row_bytes, far_weights, ending_of(conv.activation)},
                  .panels = weights + Packed<C>::depthwise_floats(conv),
                  .regions = Regions(conv, amx_pixels<C>(row_bytes, far_weights), 32, threads),
                  .next = 0};

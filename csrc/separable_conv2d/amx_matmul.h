@@ -21,7 +21,7 @@
 // y, a few rows at a time. Rows and channels beyond the last are computed and go nowhere.
 #pragma once
 
-#include "activation.h"
+#include "ending.h"
 #include "formats.h"
 #include "kernel.h"
 #include "sixteen.h"
@@ -35,8 +35,7 @@ struct TileCall {
   int64_t slice;      // rows of the last sums that leave while one block is multiplied
   int64_t row_bytes;  // from one row of the tile to the next
   bool far_weights;   // they do not fit the second cache: the next panel is fetched while this one is used
-  Clamp clamp;
-  Activation activation;
+  Ending ending;
 };
 
 // The sums of one block on their way to y.
@@ -53,9 +52,9 @@ struct Leaving {
 
   void begin(char* const* pixels, int64_t pixel_offset, int64_t channel_count, int64_t row_count, uint8_t* row_marks) {
     out = pixels, offset = pixel_offset, channels = channel_count, rows = row_count, done = 0, marks = row_marks;
-    if (__builtin_expect(call->clamp.more, 0)) {
+    if (__builtin_expect(!call->ending.is_clamp, 0)) {
       for (int64_t r = 0; r < rows; r++) zero_or_nan = seen(zero_or_nan, r, first_of(r), second_of(r));
-      activate<16>(call->activation, sums, 32 * rows);
+      activate<16, C::Output::is_bf16>(call->ending.activation, sums, 32 * rows);
     }
   }
   F first_of(int64_t row) const { return V::load(sums + 32 * row); }
@@ -69,13 +68,13 @@ struct Leaving {
 
   // Up to `count` rows more.
   [[gnu::always_inline]] void some(int64_t count) {
-    const F low = V::fill(call->clamp.low), high = V::fill(call->clamp.high);
+    const Bounds<V> bounds(call->ending);
     const int64_t end = done + count < rows ? done + count : rows;
     F all = zero_or_nan;
     for (int64_t r = done; r < end; r++) {
       const F first = first_of(r), second = second_of(r);
       if (C::parts > 1) all = seen(all, r, first, second);
-      const F y0 = V::at_most(V::at_least(first, low), high), y1 = V::at_most(V::at_least(second, low), high);
+      const F y0 = bounds.clamp(first), y1 = bounds.clamp(second);
       if (channels == 32)
         C::Output::store(out[r] + offset, y0, y1);
       else

@@ -116,7 +116,6 @@ constexpr Kernel split_kernel_of(const char* name, Precision precision) {
                 .needs = Isa::amx,
                 .type = Type::float32,
                 .precision = precision,
-                .why_not = can_all,
                 .packed_bytes = SplitPacked<C>::bytes,
                 .pack = pack_split<C>,
                 .run = run_split<C>,

@@ -7,9 +7,10 @@
 // Packed weights of a block: bias (2 L), then taps (kernel_h * kernel_w x 2 L), all float32.
 #pragma once
 
-#include "activation.h"
+#include "ending.h"
 #include "formats.h"
 #include "kernel.h"
+#include "order.h"
 #include "regions.h"
 
 namespace sepwise {
@@ -31,7 +32,7 @@ struct DepthwiseCall {
   const Conv* conv;
   const float* weights;
   const float* more_weights;  // of C::Rows
-  Clamp clamp;
+  Ending ending;  // between the steps
   int64_t pixel_bytes, line_bytes;  // of x
 };
 
@@ -119,24 +120,13 @@ SEPWISE_INLINE void depthwise_block(const DepthwiseCall& call, const Block& bloc
     }
   }
 
-  if (__builtin_expect(call.clamp.more, 0)) {
-    float values[COLUMNS * VECTORS * L] __attribute__((aligned(64)));
-#pragma GCC unroll 16
-    for (int o = 0; o < COLUMNS; o++)
-#pragma GCC unroll 2
-      for (int v = 0; v < VECTORS; v++) V::store(values + (o * VECTORS + v) * L, sum[o][v]);
-    activate<L>(conv.between, values, COLUMNS * VECTORS * L);
-#pragma GCC unroll 16
-    for (int o = 0; o < COLUMNS; o++)
-#pragma GCC unroll 2
-      for (int v = 0; v < VECTORS; v++) sum[o][v] = V::load(values + (o * VECTORS + v) * L);
-  }
-  const F low = V::fill(call.clamp.low), high = V::fill(call.clamp.high);
+  activate_sums<V, typename C::Mid>(call.ending, sum);
+  const Bounds<V> bounds(call.ending);
 #pragma GCC unroll 16
   for (int o = 0; o < COLUMNS; o++) {
     F mid[2];
 #pragma GCC unroll 2
-    for (int v = 0; v < VECTORS; v++) mid[v] = V::at_most(V::at_least(sum[o][v], low), high);
+    for (int v = 0; v < VECTORS; v++) mid[v] = bounds.clamp(sum[o][v]);
     C::Mid::template store<VECTORS>(out + o * row_bytes, mid);
   }
 }
@@ -146,18 +136,18 @@ template <class C, class G, int COLUMNS>
 static __attribute__((noinline)) void depthwise_rest(const DepthwiseCall& call, const Block& block,
                                                      const float* weights, int64_t count, int64_t channel_bytes,
                                                      char* out, int64_t row_bytes) {
-  constexpr int width = 2 * C::V::L;
+  using Order = ChannelOrder<C>;
   const Conv& conv = *call.conv;
-  for (int64_t j = 0; j < conv.multiplier; j++, weights += (conv.kernel_h * conv.kernel_w + 1) * width) {
-    if constexpr (C::Input::keeps_order && C::Mid::bytes == 4) {
-      if (count <= C::V::L) {
+  for (int64_t j = 0; j < conv.multiplier; j++, weights += Order::filter(conv)) {
+    if constexpr (Order::may_be_narrow) {
+      if (Order::is_narrow(count)) {
         depthwise_block<C, G, COLUMNS, true, 1, true>(call, block, weights, channel_bytes, count, out, row_bytes);
         out += C::V::L * C::Mid::bytes;
         continue;
       }
     }
     depthwise_block<C, G, COLUMNS, true, 2, true>(call, block, weights, channel_bytes, count, out, row_bytes);
-    out += width * C::Mid::bytes;
+    out += Order::width * C::Mid::bytes;
   }
 }
 
@@ -166,7 +156,7 @@ template <class C, class G, int COLUMNS, bool EDGE>
 static __attribute__((noinline)) void depthwise_pixels(const DepthwiseCall& call, const Block& block, int64_t row_bytes) {
   constexpr int width = 2 * C::V::L;
   const Conv& conv = *call.conv;
-  const int64_t filter = (conv.kernel_h * conv.kernel_w + 1) * width;
+  const int64_t filter = ChannelOrder<C>::filter(conv);
   const int64_t multiplier = conv.multiplier, full = conv.channels / width, rest = conv.channels % width;
   const float* weights = call.weights;
   char* out = block.out;

@@ -12,30 +12,29 @@ namespace sepwise {
 namespace {
 
 // The reason why this kernel does not serve this call; empty when it does.
-std::string why_not(const Kernel& kernel, const Conv& conv, Type type, Precision precision) {
+std::string why_not(const Kernel& kernel, Type type, Precision precision) {
   std::string reason = why_not(kernel);
   if (!reason.empty()) return reason;
   if (kernel.type != type) return std::string("computes ") + name_of(kernel.type) + ", asked for " + name_of(type);
   if (type == Type::float32 && kernel.precision > precision)
     return std::string("is of precision '") + name_of(kernel.precision) + "', asked for '" + name_of(precision) + "'";
-  const char* refusal = kernel.why_not(conv);
-  return refusal == nullptr ? "" : refusal;
+  return "";
 }
 
-bool serves(const Kernel& kernel, const Conv& conv, Type type, Precision precision) {
+bool serves(const Kernel& kernel, Type type, Precision precision) {
   return kernel.type == type && machine().permitted.has(kernel.needs) &&
-         (type != Type::float32 || kernel.precision <= precision) && kernel.why_not(conv) == nullptr;
+         (type != Type::float32 || kernel.precision <= precision);
 }
 
-[[noreturn]] void refuse(const Conv& conv, Type type, Precision precision, std::string_view name) {
+[[noreturn]] void refuse(Type type, Precision precision, std::string_view name) {
   const std::string op = "sepwise::separable_conv2d: ";
   if (!machine().problem.empty()) throw std::runtime_error(op + machine().problem);
   std::string all;
   for (const Kernel* kernel : kernels()) {
     if (name == kernel->name)
-      throw std::runtime_error(op + "kernel '" + kernel->name + "' " + why_not(*kernel, conv, type, precision));
+      throw std::runtime_error(op + "kernel '" + kernel->name + "' " + why_not(*kernel, type, precision));
     all += std::string("\n    ") + kernel->name + " " +
-           (name.empty() ? why_not(*kernel, conv, type, precision) : std::string());
+           (name.empty() ? why_not(*kernel, type, precision) : std::string());
   }
   if (name.empty()) throw std::runtime_error(op + "no kernel can run this call" + all);
   throw std::runtime_error(op + "there is no kernel '" + std::string(name) + "'; there are" + all);
@@ -70,9 +69,9 @@ std::string why_not(const Kernel& kernel) {
 const Kernel& choose(const Conv& conv, Type type, Precision precision, std::string_view name) {
   for (const Kernel* kernel : kernels())
     if ((name.empty() ? !kernel->pays || kernel->pays(conv) : name == kernel->name) &&
-        serves(*kernel, conv, type, precision))
+        serves(*kernel, type, precision))
       return *kernel;
-  refuse(conv, type, precision, name);
+  refuse(type, precision, name);
 }
 
 }  // namespace sepwise

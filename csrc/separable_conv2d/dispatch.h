@@ -18,7 +18,7 @@ const std::vector<const Kernel*>& kernels();
 // Why this machine, as SEPWISE_ISA leaves it, does not run the kernel; empty when it does.
 std::string why_not(const Kernel& kernel);
 
-// The first permitted kernel of this type that is at least as precise as asked, can compute `conv` and pays for it.
+// The first permitted kernel of this type that is at least as precise as asked and pays for `conv`.
 // `name` not empty: that kernel and no other. Every kernel of bfloat16 is as precise as any asked: precision speaks of float32.
 // Throws std::runtime_error with a sentence when there is none.
 const Kernel& choose(const Conv& conv, Type type, Precision precision, std::string_view name);

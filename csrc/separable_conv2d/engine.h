@@ -1,14 +1,15 @@
 // From a Task to y: packs the weights, cuts the output into tiles, runs depthwise and pointwise on each.
 //
-// A tile is a run of output pixels, flattened over rows and pictures. Its depthwise results stay in this thread's
-// cache and are multiplied at once with all panels of the pointwise weights, so the channels between never reach
-// memory. A kernel is a configuration C:
+// A tile is a region of output pixels (regions.h). Its depthwise results stay in this thread's cache and are multiplied
+// at once with all panels of the pointwise weights, so the channels between never reach memory. A kernel is a
+// configuration C:
 //
 //     V                    the machine's vectors (vector.h)
 //     Input, Mid, Output   number formats (formats.h)
 //     columns, rows        register blocks of the two steps: output pixels
 //     add_product          sum + word * weight of the matrix step
-//     pack_word            the weights of one word and output channel
+//     pack_number          puts one weight of the matrix step where add_product meets it
+//     Rows                 where there is one: a depthwise step of two rows of y at a time (row_pairs.h)
 #pragma once
 
 #include "denormals.h"
@@ -28,8 +29,7 @@ SEPWISE_INLINE int64_t round_up(int64_t value, int64_t unit) { return (value + u
 template <class C>
 struct Packed {
   using Order = ChannelOrder<C>;
-  static int64_t filter(const Conv& conv) { return (conv.kernel_h * conv.kernel_w + 1) * Order::width; }
-  static int64_t depthwise_floats(const Conv& conv) { return Order(conv).blocks() * conv.multiplier * filter(conv); }
+  static int64_t depthwise_floats(const Conv& conv) { return Order(conv).blocks() * conv.multiplier * Order::filter(conv); }
   static int64_t panel_floats(const Conv& conv) {
     const int64_t left = conv.out_channels % Order::width;
     const int64_t full = conv.out_channels / Order::width;
@@ -45,7 +45,7 @@ struct Packed {
 template <class C>
 void pack_depthwise(const Conv& conv, const Weights& weights, float* out) {
   using Order = ChannelOrder<C>;
-  const int64_t taps = conv.kernel_h * conv.kernel_w, filter = Packed<C>::filter(conv);
+  const int64_t taps = conv.kernel_h * conv.kernel_w, filter = Order::filter(conv);
   for (int64_t c = 0; c < conv.channels; c++)
     for (int64_t j = 0; j < conv.multiplier; j++) {
       const int64_t q = c * conv.multiplier + j;
@@ -110,15 +110,9 @@ struct Run {
   void tile(const Region& region, Tile memory, Ahead& ahead) {
     const Conv& conv = task->conv;
     depthwise_region<C>(depthwise, depthwise_kernel, (const char*)task->x, region, memory);
-    const int64_t pixel_bytes = conv.out_channels * C::Output::bytes;
     char* out[Region::most_pixels];
-    int64_t pixel = 0;
-    for (int64_t i = 0; i < region.count; i++) {
-      const RowPiece& piece = region.pieces[i];
-      char* row = (char*)task->y + ((piece.image * conv.out_height + piece.row) * conv.out_width + piece.first) * pixel_bytes;
-      for (int64_t c = 0; c < piece.length; c++, row += pixel_bytes) out[pixel++] = row;
-    }
-    matmul_range<C>(matmul, matmul_table, memory.data, pixel, panels, out, conv.out_channels, ahead);
+    const int64_t pixels = region.find_pixels(conv, task->y, conv.out_channels * C::Output::bytes, out);
+    matmul_range<C>(matmul, matmul_table, memory.data, pixels, panels, out, conv.out_channels, ahead);
   }
 
   int64_t take() { return __atomic_fetch_add(&next, 1, __ATOMIC_RELAXED); }
@@ -167,10 +161,10 @@ void run(const Task& task) {
   const float* weights = (const float*)task.packed;
   const float* panels = weights + Packed<C>::depthwise_floats(conv);
   Run<C> run{.task = &task,
-             .depthwise = {&conv, weights, panels + Packed<C>::panel_floats(conv), clamp_of(conv.between), pixel_bytes,
+             .depthwise = {&conv, weights, panels + Packed<C>::panel_floats(conv), ending_of(conv.between), pixel_bytes,
                            conv.width * pixel_bytes},
              .depthwise_kernel = depthwise_kernel<C>(conv),
-             .matmul = {order.words(), row_bytes, clamp_of(conv.activation), conv.activation},
+             .matmul = {order.words(), row_bytes, ending_of(conv.activation)},
              .matmul_table = {},
              .panels = panels,
              .regions = Regions(conv, tile_pixels<C>(conv, row_bytes), C::rows, threads),
@@ -180,11 +174,9 @@ void run(const Task& task) {
   task.host.parallel(tiles < threads ? tiles : threads, Run<C>::share, &run);
 }
 
-inline const char* can_all(const Conv&) { return nullptr; }
-
 template <class C>
 constexpr Kernel kernel_of(const char* name, Isa isa, Type type, Precision precision) {
-  return Kernel{name, isa, type, precision, can_all, Packed<C>::bytes, pack<C>, run<C>};
+  return Kernel{name, isa, type, precision, Packed<C>::bytes, pack<C>, run<C>};
 }
 
 // The matrix step of float32 words.

@@ -56,6 +56,7 @@ struct Bf16Input {
 template <class V>
 struct FloatTile {
   static constexpr int bytes = 4;
+  static constexpr bool is_bf16 = false;
   template <int VECTORS>
   SEPWISE_INLINE void store(char* p, const typename V::F* x) {
     V::store(p, x[0]);
@@ -67,6 +68,7 @@ struct FloatTile {
 template <class V>
 struct RoundedTile {
   static constexpr int bytes = 4;
+  static constexpr bool is_bf16 = true;
   template <int VECTORS>
   SEPWISE_INLINE void store(char* p, const typename V::F* x) {
     V::store(p, V::round_to_bf16(x[0]));
@@ -77,6 +79,7 @@ struct RoundedTile {
 template <class V>
 struct FloatOutput {
   static constexpr int bytes = 4;
+  static constexpr bool is_bf16 = false;
   // 2 L numbers.
   SEPWISE_INLINE void store(char* p, typename V::F low, typename V::F high) {
     V::store(p, low);
@@ -95,24 +98,12 @@ struct FloatOutput {
 template <class V>
 struct Bf16Output {
   static constexpr int bytes = 2;
+  static constexpr bool is_bf16 = true;
   SEPWISE_INLINE void store(char* p, typename V::F low, typename V::F high) { V::store_bf16(p, low, high); }
   SEPWISE_INLINE void store_first(char* p, typename V::F low, typename V::F high, int64_t count) {
     V::store_bf16_first(p, low, high, count);
   }
 };
-
-// Activations that are a clamp: bounds of the values, applied without a branch. The others go through activation.h.
-struct Clamp {
-  float low, high;
-  bool more;  // not a clamp
-};
-
-inline Clamp clamp_of(Activation kind) {
-  float infinity = __builtin_inff();
-  if (kind == Activation::relu) return {0.0f, infinity, false};
-  if (kind == Activation::relu6) return {0.0f, 6.0f, false};
-  return {-infinity, infinity, kind != Activation::none};
-}
 
 }  // namespace
 }  // namespace sepwise

@@ -10,7 +10,7 @@
 //     pointwise   (out_channels, channels * multiplier)             type of the kernel
 //     biases      (channels * multiplier,), (out_channels,)         type of the kernel, or null for zeros
 //
-// A kernel owns all tails: it reads nothing outside x and writes nothing outside y, for any sizes >= 1.
+// A kernel computes every Conv and owns all tails: it reads nothing outside x and writes nothing outside y, for any sizes >= 1.
 // Sums run in float32. With bfloat16 inputs mid is rounded to bfloat16 once, y once. NaN and infinities pass through
 // both steps and all activations as in PyTorch. Subnormal float32 numbers may count as zero (docs/numerics.md).
 #pragma once
@@ -70,8 +70,6 @@ struct Kernel {
   Isa needs;
   Type type;            // of x, y and the raw weights
   Precision precision;  // the strictest it satisfies
-  // nullptr, or the reason why this kernel cannot compute it, as the end of a sentence.
-  const char* (*why_not)(const Conv&);
   // Packed weights depend on channels, multiplier, out_channels and the kernel's size only. 64-byte aligned memory.
   size_t (*packed_bytes)(const Conv&);
   void (*pack)(const Conv&, const Weights&, void* packed);

@@ -1,14 +1,14 @@
 // The pointwise step: rows of the tile x a panel of 2 L output channels -> y, all sums in registers.
 //
 // The tile is read as 32-bit words, one float32 or a pair of bfloat16 numbers, each broadcast to all lanes and
-// multiplied with the panel's vectors of the same word: `C::V::add_product` of floats, or `C::add_pairs` of pairs.
+// multiplied with the panel's vectors of the same word: `C::add_product`.
 // float32 sums of more than 192 words are made in parts of at most 128, each from zero: one long chain would be less
 // exact than stock PyTorch, which cuts its sums as well (measured: docs/numerics.md), and parts cost 1 to 3 % of time.
 // Packed weights of a panel: bias (2 L float32), then `words` rows of 2 L words; of L where at most L channels are left.
 #pragma once
 
-#include "activation.h"
 #include "ahead.h"
+#include "ending.h"
 #include "formats.h"
 #include "kernel.h"
 
@@ -18,8 +18,7 @@ namespace {
 struct MatmulCall {
   int64_t words;      // of one row of the tile
   int64_t row_bytes;  // from one row of the tile to the next
-  Clamp clamp;
-  Activation activation;
+  Ending ending;
 };
 
 template <class C, int ROWS, int VECTORS>
@@ -94,25 +93,14 @@ static __attribute__((noinline)) void matmul_block(const MatmulCall& call, const
 #pragma GCC unroll 2
       for (int v = 0; v < VECTORS; v++) sum[r][v] += V::load(total + (r * VECTORS + v) * L);
 
-  if (__builtin_expect(call.clamp.more, 0)) {
-    float values[ROWS * VECTORS * L] __attribute__((aligned(64)));
-#pragma GCC unroll 16
-    for (int r = 0; r < ROWS; r++)
-#pragma GCC unroll 2
-      for (int v = 0; v < VECTORS; v++) V::store(values + (r * VECTORS + v) * L, sum[r][v]);
-    activate<L>(call.activation, values, ROWS * VECTORS * L);
-#pragma GCC unroll 16
-    for (int r = 0; r < ROWS; r++)
-#pragma GCC unroll 2
-      for (int v = 0; v < VECTORS; v++) sum[r][v] = V::load(values + (r * VECTORS + v) * L);
-  }
-  const F low = V::fill(call.clamp.low), high = V::fill(call.clamp.high);
+  activate_sums<V, typename C::Output>(call.ending, sum);
+  const Bounds<V> bounds(call.ending);
   const bool whole = channels == 2 * L;
 #pragma GCC unroll 16
   for (int r = 0; r < ROWS; r++) {
     F y[2] = {};
 #pragma GCC unroll 2
-    for (int v = 0; v < VECTORS; v++) y[v] = V::at_most(V::at_least(sum[r][v], low), high);
+    for (int v = 0; v < VECTORS; v++) y[v] = bounds.clamp(sum[r][v]);
     if (VECTORS == 2 && whole)
       C::Output::store(out[r] + offset, y[0], y[1]);
     else

@@ -12,20 +12,23 @@ namespace {
 template <class C>
 struct ChannelOrder {
   static constexpr int64_t width = 2 * C::V::L;
+  // Where places are float32 words in the order of channels, a last block of at most L channels takes only L places.
+  static constexpr bool may_be_narrow = C::Input::keeps_order && C::Mid::bytes == 4;
+  static constexpr bool is_narrow(int64_t rest) { return may_be_narrow && rest <= C::V::L; }
+  // Packed depthwise weights of one block and filter, in float32: the bias, then the taps.
+  static int64_t filter(const Conv& conv) { return (conv.kernel_h * conv.kernel_w + 1) * width; }
   int64_t multiplier, full, rest, tail;
 
   explicit ChannelOrder(const Conv& conv)
       : multiplier(conv.multiplier), full(conv.channels / width), rest(conv.channels % width) {
-    const bool narrow = C::Input::keeps_order && C::Mid::bytes == 4 && rest <= C::V::L;
-    tail = rest == 0 ? 0 : narrow ? C::V::L : width;
+    tail = rest == 0 ? 0 : is_narrow(rest) ? C::V::L : width;
   }
   int64_t blocks() const { return full + (rest != 0); }
   // Places for channels in one row of the tile, those that stay zero included.
   int64_t places() const { return (full * width + tail) * multiplier; }
   // 32-bit words of a row that the matrix step has to read.
   int64_t words() const {
-    const bool trimmed = C::Input::keeps_order && C::Mid::bytes == 4 && rest != 0;
-    return trimmed ? places() - tail + rest : places() * C::Mid::bytes / 4;
+    return may_be_narrow && rest != 0 ? places() - tail + rest : places() * C::Mid::bytes / 4;
   }
   // The place of filter j of channel c.
   int64_t place(int64_t c, int64_t j) const {

@@ -18,6 +18,7 @@ struct SixteenPairs : Sixteen {
 // The tile in bfloat16: neighbouring places form the words that a dot product takes.
 struct PairTile {
   static constexpr int bytes = 2;
+  static constexpr bool is_bf16 = true;
   template <int VECTORS>
   SEPWISE_INLINE void store(char* p, const Sixteen::F* x) {
     static_assert(VECTORS == 2);

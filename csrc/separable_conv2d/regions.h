@@ -21,11 +21,21 @@ struct RowPiece {
 struct Region {
   static constexpr int64_t most_pixels = 256;
   RowPiece pieces[most_pixels];
-  int64_t count, pixels;
+  int64_t count;
 
   void add(int64_t image, int64_t row, int64_t first, int64_t length) {
     pieces[count++] = {image, row, first, length};
-    pixels += length;
+  }
+
+  // Where its pixels lie in y, one after another; returns how many they are.
+  int64_t find_pixels(const Conv& conv, void* y, int64_t pixel_bytes, char** out) const {
+    int64_t pixels = 0;
+    for (int64_t i = 0; i < count; i++) {
+      const RowPiece& piece = pieces[i];
+      char* pixel = (char*)y + ((piece.image * conv.out_height + piece.row) * conv.out_width + piece.first) * pixel_bytes;
+      for (int64_t c = 0; c < piece.length; c++, pixel += pixel_bytes) out[pixels++] = pixel;
+    }
+    return pixels;
   }
 };
 
@@ -57,7 +67,7 @@ class Regions {
   int64_t pixels() const { return strips_ == 1 ? pixels_ : rows_ * strip_; }
 
   void get(int64_t index, Region& region) const {
-    region.count = region.pixels = 0;
+    region.count = 0;
     if (strips_ == 1) {
       int64_t pixel = index * pixels_, row = pixel / width_, first = pixel % width_;
       int64_t left = total_rows_ * width_ - pixel < pixels_ ? total_rows_ * width_ - pixel : pixels_;

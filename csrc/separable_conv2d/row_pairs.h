@@ -81,18 +81,11 @@ SEPWISE_INLINE void row_pair_half(const DepthwiseCall& call, const RowPairBlock&
       }
     }
   }
-  if (__builtin_expect(call.clamp.more, 0)) {
-    float values[2 * COLUMNS * 16] __attribute__((aligned(64)));
-#pragma GCC unroll 16
-    for (int i = 0; i < 2 * COLUMNS; i++) V::store(values + i * 16, sum[i / COLUMNS][i % COLUMNS]);
-    activate<16>(call.conv->between, values, 2 * COLUMNS * 16);
-#pragma GCC unroll 16
-    for (int i = 0; i < 2 * COLUMNS; i++) sum[i / COLUMNS][i % COLUMNS] = V::load(values + i * 16);
-  }
-  const F low = V::fill(call.clamp.low), high = V::fill(call.clamp.high);
+  activate_sums<V, PairTile>(call.ending, sum);
+  const Bounds<V> bounds(call.ending);
 #pragma GCC unroll 16
   for (int i = 0; i < 2 * COLUMNS; i++) {
-    const F mid = V::at_most(V::at_least(sum[i / COLUMNS][i % COLUMNS], low), high);
+    const F mid = bounds.clamp(sum[i / COLUMNS][i % COLUMNS]);
     char* out = (i < COLUMNS ? block.upper : block.lower) + i % COLUMNS * row_bytes + out_bytes + half * 32;
     _mm256_storeu_si256((__m256i*)out, (__m256i)_mm512_cvtneps_pbh((__m512)mid));
   }
@@ -112,7 +105,7 @@ static __attribute__((noinline)) void row_pair_pixels(const DepthwiseCall& call,
       taps += (K + 1) * K * 64;
       row_pair_half<K, COLUMNS, EDGE>(call, block, weights + 64, taps, c * 2, channels, 1, row_bytes, out_bytes);
       taps += (K + 1) * K * 64;
-      weights += (K * K + 1) * 128;
+      weights += (K * K + 1) * 32 * sizeof(float);
     }
   }
 }

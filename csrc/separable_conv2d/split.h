@@ -30,6 +30,7 @@ struct SplitInput : FloatInput<SixteenPairs> {
 template <int PARTS>
 struct SplitTile {
   static constexpr int bytes = 2 * PARTS;
+  static constexpr bool is_bf16 = false;  // all parts together
   template <int VECTORS>
   SEPWISE_INLINE void store(char* p, const Sixteen::F* x) {
     static_assert(VECTORS == 2);

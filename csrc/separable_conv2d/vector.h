@@ -1,5 +1,5 @@
 // Vectors of L float32 lanes in GCC/Clang vector extensions: every operation the engine needs, for any machine.
-// A machine with better instructions derives from Vector<L> and hides single functions (see avx512.cpp).
+// A machine with better instructions derives from Vector<L> and hides single functions (see sixteen.h).
 #pragma once
 
 #include <stdint.h>
