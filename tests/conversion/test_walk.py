@@ -47,7 +47,7 @@ def test_without_replacements_both_versions_are_one_object(make):
 
     def visit(at: Visit) -> None:
         visited.append(at.site.name)
-        assert all(pair.dense is pair.converted for pair in at.inputs)
+        assert all(twin.dense is twin.converted for twin in at.inputs)
         assert [len(y) for y in at.outputs] == [2, 3]
 
     results = walk(network, [x[:2], x[2:]], visit)

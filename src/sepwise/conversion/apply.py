@@ -115,8 +115,8 @@ def filled_layer(module: DenseConv, choice: Choice, fitted: Fitted) -> FactoredC
 def _fit_layer(module: DenseConv, choice: Choice, at: Visit, per_picture: int, iterations: int) -> FactoredConv:
     conv = shape_of_dense(module)
     moments = MomentSum(conv, module.padding_mode, per_picture)
-    for pair, answer in zip(at.inputs, at.outputs, strict=True):
-        moments.add(pair.converted, answer)
+    for twin, answer in zip(at.inputs, at.outputs, strict=True):
+        moments.add(twin.converted, answer)
     rank = check_rank(FORMS[choice.form], conv, choice.rank)
     fits = LayerFit(conv, module.weight, moments.moments())
     return filled_layer(module, choice, fits.fit(choice.form, rank, iterations))

@@ -69,7 +69,7 @@ def _candidates(network: Network) -> Iterator[tuple[fx.Node, str, nn.Module | st
     for node in network.graph.graph.nodes:
         if node.op == "call_module":
             module = network.graph.get_submodule(str(node.target))
-            if isinstance(module, FactoredConv) or (isinstance(module, CONVS) and _is_depthwise(module)):
+            if isinstance(module, FactoredConv) or _is_depthwise(module):
                 yield node, str(node.target), module
         elif node.op == "call_function" and (node.target in FUNCTIONAL or node.target in CONV_CALLS):
             groups = node.kwargs.get("groups", node.args[6] if len(node.args) > 6 else 1)
@@ -166,8 +166,8 @@ def _zero_pads(graph: fx.GraphModule, node: fx.Node, axes: int) -> Pads | None:
     return None if len(pairs) > axes else ((0, 0),) * (axes - len(pairs)) + pairs
 
 
-def _is_depthwise(conv: nn.Module) -> bool:
-    return isinstance(conv, CONVS) and conv.groups == conv.in_channels > 1
+def _is_depthwise(module: nn.Module) -> bool:
+    return isinstance(module, CONVS) and module.groups == module.in_channels > 1
 
 
 def _called_often(network: Network, node: fx.Node) -> str | None:

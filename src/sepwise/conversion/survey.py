@@ -115,8 +115,8 @@ def _survey_layer(
     if not options:
         return LayerSurvey(at.site.name, conv, conv.macs(size), ())
     moments = MomentSum(conv, module.padding_mode, per_picture)
-    for pair, answer in zip(at.inputs, at.outputs, strict=True):
-        moments.add(pair.dense, answer)
+    for twin, answer in zip(at.inputs, at.outputs, strict=True):
+        moments.add(twin.dense, answer)
     fits = LayerFit(conv, module.weight, moments.moments())
     candidates = []
     for form, rank, macs in options:

@@ -19,7 +19,7 @@ Values = dict[fx.Node, Any]
 
 
 @dataclass(frozen=True)
-class Pair:
+class Twin:
     """One value in the dense network and in the converted one; the same object until they differ."""
 
     dense: Any
@@ -31,34 +31,34 @@ class Visit:
     """What is known when the walk reaches a convertible convolution.
 
     site       the convolution
-    inputs     one Pair of tensors (N, C, *size) for each batch
+    inputs     one Twin of tensors (N, C, *size) for each batch
     outputs    what the dense layer answers to its dense inputs, one tensor for each batch
     values     dense values that later nodes still need, for the first batch: `rest_of` starts from them
     """
 
     site: Site
-    inputs: Sequence[Pair]
+    inputs: Sequence[Twin]
     outputs: Sequence[Tensor]
     values: Values
 
 
 @torch.no_grad()
-def walk(network: Network, batches: Sequence[Tensor], visit: Callable[[Visit], nn.Module | None]) -> list[Pair]:
+def walk(network: Network, batches: Sequence[Tensor], visit: Callable[[Visit], nn.Module | None]) -> list[Twin]:
     """Run the graph over the batches; at each convertible convolution `visit` may return the layer that replaces it.
 
     A value is dropped after its last use, so memory holds the live activations of all batches, not all layers'.
-    returns    the network's outputs, a Pair for each batch
+    returns    the network's outputs, a Twin for each batch
     Raises ModelError when the network cannot run on the batches.
     """
     with _out_of_place(network.graph):
         return _walk(network, batches, visit)
 
 
-def _walk(network: Network, batches: Sequence[Tensor], visit: Callable[[Visit], nn.Module | None]) -> list[Pair]:
+def _walk(network: Network, batches: Sequence[Tensor], visit: Callable[[Visit], nn.Module | None]) -> list[Twin]:
     sites = {site.node: site for site in network.sites}
     dense = {node: network.conv(site) for node, site in sites.items()}
     last_use = _last_uses(network.graph)
-    values: dict[fx.Node, list[Pair]] = {}
+    values: dict[fx.Node, list[Twin]] = {}
     inputs = iter([batches])
     for node in network.graph.graph.nodes:
         if node.op == "placeholder":
@@ -67,18 +67,18 @@ def _walk(network: Network, batches: Sequence[Tensor], visit: Callable[[Visit], 
             return [_both(network, node, values, b, lambda args, _: args[0]) for b in range(len(batches))]
         elif node in sites:
             seen = values[node.all_input_nodes[0]]
-            answers = [_run(dense[node], pair.dense, node=node) for pair in seen]
+            answers = [_run(dense[node], twin.dense, node=node) for twin in seen]
             still = {n: v[0].dense for n, v in values.items()}
             layer = visit(Visit(sites[node], seen, answers, still))
             if layer is None:
                 same = dense[node]
                 values[node] = [
-                    Pair(y, y if p.converted is p.dense else same(p.converted))
+                    Twin(y, y if p.converted is p.dense else same(p.converted))
                     for p, y in zip(seen, answers, strict=True)
                 ]
             else:
                 network.replace(sites[node].name, layer)
-                values[node] = [Pair(y, layer(p.converted)) for p, y in zip(seen, answers, strict=True)]
+                values[node] = [Twin(y, layer(p.converted)) for p, y in zip(seen, answers, strict=True)]
         else:
             values[node] = [
                 _both(network, node, values, b, lambda args, kwargs, node=node: call(network.graph, node, args, kwargs))
@@ -140,13 +140,13 @@ def _out_of_place(graph: fx.GraphModule) -> Iterator[None]:
             module.inplace = True  # type: ignore[assignment]
 
 
-def _both(network: Network, node: fx.Node, values: dict[fx.Node, list[Pair]], batch: int, compute: Any) -> Pair:
+def _both(network: Network, node: fx.Node, values: dict[fx.Node, list[Twin]], batch: int, compute: Any) -> Twin:
     args, kwargs = map_arg((node.args, node.kwargs), lambda n: values[n][batch].dense)
     dense = _run(compute, args, kwargs, node=node)
     if all(values[n][batch].dense is values[n][batch].converted for n in node.all_input_nodes):
-        return Pair(dense, dense)
+        return Twin(dense, dense)
     args, kwargs = map_arg((node.args, node.kwargs), lambda n: values[n][batch].converted)
-    return Pair(dense, compute(args, kwargs))
+    return Twin(dense, compute(args, kwargs))
 
 
 def _run(compute: Any, *args: Any, node: fx.Node | None = None) -> Any:
@@ -158,14 +158,14 @@ def _run(compute: Any, *args: Any, node: fx.Node | None = None) -> Any:
         ) from error
 
 
-def _inputs(node: fx.Node, unread: Iterator[Sequence[Tensor]], batches: int) -> list[Pair]:
+def _inputs(node: fx.Node, unread: Iterator[Sequence[Tensor]], batches: int) -> list[Twin]:
     """The pictures for the first argument of the model; the default for all others."""
     pictures = next(unread, None)
     if pictures is not None:
-        return [Pair(b, b) for b in pictures]
+        return [Twin(b, b) for b in pictures]
     if not node.args:
         raise ModelError(f"the model takes more than one input ({node.target}); conversion feeds it pictures only")
-    return [Pair(node.args[0], node.args[0])] * batches
+    return [Twin(node.args[0], node.args[0])] * batches
 
 
 def _last_uses(graph: fx.GraphModule) -> dict[fx.Node, list[fx.Node]]:
