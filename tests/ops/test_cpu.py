@@ -22,9 +22,6 @@ def same_numbers():
     torch.manual_seed(0)
 
 
-# ---- layouts ----
-
-
 def test_x_may_lie_in_memory_in_any_way() -> None:
     x, *weights = inputs()
     expected = call(stock, [x, *weights])
@@ -49,9 +46,6 @@ def test_one_channel_and_one_pixel() -> None:
             y = call(fused, [given, *weights], padding=1)
             torch.testing.assert_close(y, call(stock, [given, *weights], padding=1))
             assert y.is_contiguous(memory_format=layout)
-
-
-# ---- dtypes and precision ----
 
 
 @pytest.mark.parametrize(
@@ -163,9 +157,6 @@ def test_a_kernel_may_be_named_and_says_why_not() -> None:
     if any(k.name == "medium_avx512_bf16" and k.why_not is None for k in native.kernels()):
         with pytest.raises(RuntimeError, match="'medium_avx512_bf16' is of precision 'medium', asked for 'highest'"):
             named("medium_avx512_bf16", x)
-
-
-# ---- checked once for each kind of call ----
 
 
 def test_what_was_checked_once_is_still_refused_when_it_differs() -> None:
