@@ -3,12 +3,13 @@
 An implementation is a module with two functions, listed once, by name, in its op's `api.py`:
 
     why_not(call) -> str | None    the reason it cannot run this call, as a sentence; None when it can
-    run(call) -> Tensor            the result
+    prepare(call) -> function      of the op's tensors, for this call and all of its kind: what the numbers do not
+                                   decide is decided here, once. It must not hold on to the tensors of `call`
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from torch import Tensor
@@ -21,7 +22,7 @@ class Implementation(Protocol):
 
     def why_not(self, call: Any) -> str | None: ...
 
-    def run(self, call: Any) -> Tensor: ...
+    def prepare(self, call: Any) -> Callable[..., Tensor]: ...
 
 
 def select(

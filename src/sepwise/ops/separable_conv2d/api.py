@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 
 from ...errors import ShapeError, UnsupportedError
-from ...geometry import Geometry, Padding, Pads
+from ...geometry import Geometry, Padding
 from ..activations import check_activation
 from ..memory import memory_format_of
 from ..select import Implementation, select
 from . import cpu, reference, split
-from .call import Call
+from .call import Call, Run
 
 PRECISIONS = ("highest", "high", "medium")
 IMPLEMENTATIONS: dict[str, Implementation] = {"reference": reference, "split": split, "cpu": cpu}
@@ -79,8 +79,12 @@ def separable_conv2d(
         route = _find_route(tensors, options, state)
     else:
         try:
-            spelled = _spelled(stride), _spelled(padding), _spelled(dilation)
-            key = (*map(_kind, tensors), x.stride(), between, activation, *spelled, precision, impl, state)
+            key = (
+                *(x.shape, x.stride(), x.dtype, x.device, depthwise.shape, depthwise.dtype, depthwise.device),
+                *(pointwise.shape, pointwise.dtype, pointwise.device, _kind(bias), _kind(depthwise_bias)),
+                *(between, activation, precision, impl, state),
+                *(_spelled(stride), _spelled(padding), _spelled(dilation)),
+            )
             route = _ROUTES.get(key)
         except TypeError:  # something cannot be a key: a size that is a symbol, an option that is no option
             key = route = None
@@ -90,17 +94,14 @@ def separable_conv2d(
                 if len(_ROUTES) >= 4096:
                     _ROUTES.clear()
                 _ROUTES[key] = route
-    call = Call(*tensors, between, activation, precision, route.geometry, route.pads, *state[:2])
-    return route.implementation.run(call).contiguous(memory_format=route.memory_format)
+    return route.run(*tensors).contiguous(memory_format=route.memory_format)
 
 
 @dataclass(frozen=True, slots=True)
 class _Route:
     """What follows from the arguments of a call but for its numbers: that they fit, and where the call goes."""
 
-    implementation: Implementation
-    geometry: Geometry
-    pads: Pads
+    run: Run
     memory_format: torch.memory_format
 
 
@@ -124,23 +125,24 @@ def _find_route(tensors: _Tensors, options: tuple[Any, ...], state: _State) -> _
     pads = geometry.pads(x.shape[2:])
     call = Call(*tensors, between, activation, precision, geometry, pads, *state[:2])
     implementation = select("separable_conv2d", IMPLEMENTATIONS, _auto_order(call), call, impl)
-    return _Route(implementation, geometry, pads, memory_format_of(x))
+    return _Route(implementation.prepare(call), memory_format_of(x))
 
 
 def _state(tensors: _Tensors) -> _State:
     """What a call depends on besides its arguments: whether it needs a gradient, the dtype of autocast, transforms."""
     needs_grad = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
-    return needs_grad, _autocast_dtype(tensors[0].device.type), cpu.transformed()
+    return needs_grad, _autocast_dtype(tensors[0]), cpu.transformed()
 
 
-def _autocast_dtype(device: str) -> torch.dtype | None:
+def _autocast_dtype(x: Tensor) -> torch.dtype | None:
+    device = "cpu" if x.is_cpu else x.device.type  # spelling a device takes longer than all else here
     if device == "meta":  # torch refuses the question
         return None
     return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
 
 
-def _kind(tensor: Tensor | None) -> Any:
-    return None if tensor is None else (tensor.shape, tensor.dtype, tensor.device)
+def _kind(bias: Tensor | None) -> Any:
+    return None if bias is None else (bias.shape, bias.dtype, bias.device)
 
 
 def _spelled(option: Any) -> Any:
@@ -224,7 +226,7 @@ def _check_kinds(
     others = {"depthwise": depthwise, "pointwise": pointwise, "bias": bias, "depthwise_bias": depthwise_bias}
     if not x.is_floating_point():
         raise ShapeError(f"separable_conv2d: x holds {x.dtype}; expected floating-point numbers, try x.float()")
-    casting = _autocast_dtype(x.device.type) is not None
+    casting = _autocast_dtype(x) is not None
     for name, tensor in others.items():
         if tensor is None:
             continue

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from ...geometry import Geometry, Pads
+
+# What `prepare` makes: a function of x, depthwise, pointwise, bias and depthwise_bias.
+Run = Callable[[Tensor, Tensor, Tensor, Tensor | None, Tensor | None], Tensor]
 
 
 @dataclass(slots=True)

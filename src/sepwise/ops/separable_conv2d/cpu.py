@@ -15,7 +15,7 @@ from torch.autograd import forward_ad
 from ...errors import UnsupportedError
 from .. import native
 from . import gradients
-from .call import Call
+from .call import Call, Run
 from .schema import operators
 
 DTYPES = (torch.float32, torch.bfloat16)
@@ -42,28 +42,36 @@ def transformed() -> bool:
     return forward_ad._current_level >= 0 or torch._C._are_functorch_transforms_active()
 
 
-def run(call: Call) -> Tensor:
-    inputs = _inputs(call)
-    if torch.compiler.is_compiling():
-        return operators.separable_conv2d.default(*inputs)
-    if call.needs_grad:
-        return _WithGradient.apply(*inputs)
-    return _without_gradient(*inputs)
+def prepare(call: Call) -> Run:
+    compiling = torch.compiler.is_compiling()
+    if compiling:
+        launch = operators.separable_conv2d.default
+    else:
+        launch = _WithGradient.apply if call.needs_grad else _without_gradient
+    options, precision = _options(call), call.precision
+    cast_to = None if call.x.dtype is call.dtype else call.dtype
+
+    def run(
+        x: Tensor, depthwise: Tensor, pointwise: Tensor, bias: Tensor | None, depthwise_bias: Tensor | None
+    ) -> Tensor:
+        if cast_to is not None:
+            x = x.to(cast_to)
+        asked = precision or _precision_asked(compiling)
+        return launch(x, depthwise, pointwise, bias, depthwise_bias, *options, asked)
+
+    return run
 
 
 def kernel_for(call: Call) -> str:
-    """The name of the kernel that `run` would take."""
-    return operators.kernel_for(*_inputs(call))
+    """The name of the kernel that would run."""
+    tensors = (call.x.to(call.dtype), call.depthwise, call.pointwise, call.bias, call.depthwise_bias)
+    return operators.kernel_for(*tensors, *_options(call), call.precision or _precision_asked(compiling=False))
 
 
-def _inputs(call: Call) -> tuple[Any, ...]:
+def _options(call: Call) -> tuple[Any, ...]:
     (top, bottom), (left, right) = call.pads
-    x, geometry = call.x if call.x.dtype is call.dtype else call.x.to(call.dtype), call.geometry
-    precision = call.precision or _precision_asked(torch.compiler.is_compiling())
-    return (
-        *(x, call.depthwise, call.pointwise, call.bias, call.depthwise_bias, call.between, call.activation),
-        *(geometry.stride, (top, left, bottom, right), geometry.dilation, precision),
-    )
+    geometry = call.geometry
+    return call.between, call.activation, geometry.stride, (top, left, bottom, right), geometry.dilation
 
 
 def _without_gradient(*inputs: Any) -> Tensor:

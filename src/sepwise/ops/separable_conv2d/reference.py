@@ -7,14 +7,20 @@ from torch import Tensor
 
 from ..activations import activate
 from ..conv import convolve
-from .call import Call
+from .call import Call, Run
 
 
 def why_not(call: Call) -> str | None:
     return None
 
 
-def run(call: Call) -> Tensor:
-    mid = convolve(call.x, call.depthwise, call.depthwise_bias, call.geometry, groups=call.channels)
-    y = F.conv2d(activate(mid, call.between), call.pointwise, call.bias)
-    return activate(y, call.activation)
+def prepare(call: Call) -> Run:
+    geometry, channels, between, activation = call.geometry, call.channels, call.between, call.activation
+
+    def run(
+        x: Tensor, depthwise: Tensor, pointwise: Tensor, bias: Tensor | None, depthwise_bias: Tensor | None
+    ) -> Tensor:
+        mid = convolve(x, depthwise, depthwise_bias, geometry, groups=channels)
+        return activate(F.conv2d(activate(mid, between), pointwise, bias), activation)
+
+    return run

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..activations import activate
 from ..conv import convolve
-from .call import Call
+from .call import Call, Run
 
 
 def why_not(call: Call) -> str | None:
@@ -21,16 +21,23 @@ def why_not(call: Call) -> str | None:
     return None
 
 
-def run(call: Call) -> Tensor:
-    m = call.multiplier
-    y = _part(call, 0, call.bias)
-    for j in range(1, m):
-        y = y + _part(call, j, None)
-    return activate(y, call.activation)
+def prepare(call: Call) -> Run:
+    m, geometry, channels, between, activation = (
+        *(call.multiplier, call.geometry, call.channels),
+        *(call.between, call.activation),
+    )
 
+    def run(
+        x: Tensor, depthwise: Tensor, pointwise: Tensor, bias: Tensor | None, depthwise_bias: Tensor | None
+    ) -> Tensor:
+        def part(j: int) -> Tensor:
+            offset = None if depthwise_bias is None else depthwise_bias[j::m]
+            mid = convolve(x, depthwise[j::m], offset, geometry, groups=channels)
+            return F.conv2d(activate(mid, between), pointwise[:, j::m], bias if j == 0 else None)
 
-def _part(call: Call, j: int, bias: Tensor | None) -> Tensor:
-    m = call.multiplier
-    depthwise_bias = None if call.depthwise_bias is None else call.depthwise_bias[j::m]
-    mid = convolve(call.x, call.depthwise[j::m], depthwise_bias, call.geometry, groups=call.channels)
-    return F.conv2d(activate(mid, call.between), call.pointwise[:, j::m], bias)
+        y = part(0)
+        for j in range(1, m):
+            y = y + part(j)
+        return activate(y, activation)
+
+    return run
