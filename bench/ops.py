@@ -7,9 +7,9 @@ import json
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -44,7 +44,7 @@ def main(arguments: Sequence[str]) -> int:
         if not args.table:
             run(args)
         chosen = {(shapes, w.name) for shapes, w in workload.select(args.shapes)}
-        cells = [c for c in history.newest(history.read(args.results)) if _asked(c, chosen, args)]
+        cells = list(_asked(history.newest(history.read(args.results)), chosen, args))
     except SepwiseError as error:
         print(f"bench ops: {error}", file=sys.stderr)
         return 1
@@ -74,13 +74,16 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _asked(cell: records.Record, chosen: set[tuple[str, str]], args: argparse.Namespace) -> bool:
-    about = cell.about
-    return (
-        (about["shapes"], about["workload"]["name"]) in chosen
-        and about["threads"] in args.threads
-        and bool(set(about["classes"]) & set(args.classes))
-    )
+def _asked(
+    cells: Iterable[records.Record], chosen: set[tuple[str, str]], args: argparse.Namespace
+) -> Iterator[records.Record]:
+    """Of cells those that the arguments name, with the classes that they name."""
+    for cell in cells:
+        about = cell.about
+        classes = [accuracy for accuracy in about["classes"] if accuracy in args.classes]
+        named = (about["shapes"], about["workload"]["name"]) in chosen and about["threads"] in args.threads
+        if named and classes:
+            yield replace(cell, about={**about, "classes": classes})
 
 
 def run(args: argparse.Namespace) -> None:

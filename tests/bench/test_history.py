@@ -138,6 +138,18 @@ def test_the_table_needs_records_alone(tmp_path, capsys):
     assert "bench ops: there are no shapes 'nothing'" in capsys.readouterr().err
 
 
+def test_only_the_classes_asked_for_are_shown(tmp_path, capsys):
+    from bench import workload
+
+    path = tmp_path / "ops.jsonl"
+    (_, pair), *_ = workload.select(["study/128x56"])
+    floor = {name: {"us": 1.0, "bound": "compute"} for name in ("highest", "high")}
+    records.append(path, [record(workload=pair, classes=["highest", "high"], floor=floor)])
+    for asked in (["highest"], ["high"], ["highest", "high"]):
+        assert ops.main(["--table", "--json", "--results", str(path), "--classes", *asked]) == 0
+        assert [row["accuracy"] for row in json.loads(capsys.readouterr().out)["rows"]] == asked
+
+
 def test_a_missing_peer_is_named(monkeypatch):
     monkeypatch.setattr(history, "PEERS", ("torch", "a-runtime-nobody-has"))
     with pytest.raises(SepwiseError, match=r"a-runtime-nobody-has is not installed: \./run bench installs it"):
