@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from torch import Tensor
@@ -12,7 +13,7 @@ from torch import Tensor
 import sepwise
 from bench.candidates import Candidate, Job
 from bench.candidates.pytorch import candidate, picture, set_threads, tensor
-from sepwise.ops.separable_conv2d.api import IMPLEMENTATIONS
+from sepwise.ops.separable_conv2d import api
 
 
 def builders(job: Job) -> dict[str, Callable[[], Candidate]]:
@@ -46,28 +47,25 @@ def _public_op(job: Job, x: Tensor, implementation: str, accuracy: str) -> Candi
             impl=implementation,
         )
 
-    with _watched() as called, torch.inference_mode():
+    with _watched() as taken, torch.inference_mode():
         call(x)
-    return candidate(call, x, chose="+".join(called))
+    return candidate(call, x, chose="+".join(taken))
 
 
 @contextmanager
 def _watched() -> Iterator[list[str]]:
-    """The names of the implementations that run inside the block, in order."""
-    called: list[str] = []
-    kept = {name: module.run for name, module in IMPLEMENTATIONS.items()}
+    """The names of the implementations that calls inside the block take, in order."""
+    taken: list[str] = []
 
-    def watch(name: str) -> Callable[[Any], Tensor]:
-        def run(call: Any) -> Tensor:
-            called.append(name)
-            return kept[name](call)
+    def watch(name: str, prepare: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        def watched(call: Any) -> Any:
+            taken.append(name)
+            return prepare(call)
 
-        return run
+        return watched
 
-    try:
-        for name, module in IMPLEMENTATIONS.items():
-            module.run = watch(name)  # type: ignore[method-assign]
-        yield called
-    finally:
-        for name, module in IMPLEMENTATIONS.items():
-            module.run = kept[name]  # type: ignore[method-assign]
+    with ExitStack() as stack:
+        stack.enter_context(patch.dict(api._ROUTES, clear=True))  # each kind of call is asked anew, then forgotten
+        for name, module in api.IMPLEMENTATIONS.items():
+            stack.enter_context(patch.object(module, "prepare", watch(name, module.prepare)))
+        yield taken
