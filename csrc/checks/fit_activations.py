@@ -1,8 +1,8 @@
 """Fits the polynomials of csrc/separable_conv2d/activation.h; prints their float32 coefficients and largest errors.
 
-Remez's exchange algorithm in 40 digits, on the relative error. Rounding a coefficient to float32 moves the error, so the
-highest is rounded first and the others are fitted again, and so on; then the neighbours of the first ones are tried.
-Needs mpmath, which comes with torch.
+Remez's exchange algorithm in 40 digits, on the relative error. Rounding a coefficient to float32 moves the error, so
+the highest is rounded first and the others are fitted again, and so on; then the neighbours of the first ones are
+tried. Needs mpmath, which comes with torch.
 
     python csrc/checks/fit_activations.py
 """
@@ -55,7 +55,8 @@ def remez_rounded(f: Callable, weight: Callable, low: Any, high: Any, degree: in
         return f(x) - sum(c * x ** (degree - i) for i, c in enumerate(fixed))
 
     for below in range(degree, -1, -1):
-        fixed.append(mp.mpf(float(np.float32(float(remez(rest, weight, low, high, below)[-1])))))
+        highest = remez(rest, weight, low, high, below)[-1]
+        fixed.append(mp.mpf(float(np.float32(float(highest)))))
     return fixed[::-1]
 
 
