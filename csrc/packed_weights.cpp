@@ -9,6 +9,7 @@
 #include <cstring>
 #include <mutex>
 #include <new>
+#include <optional>
 #include <unordered_map>
 #include <utility>
 #include <vector>
@@ -17,7 +18,7 @@ namespace sepwise {
 namespace {
 
 constexpr int64_t most_bytes = int64_t(1) << 30, most_bytes_on_trial = int64_t(64) << 20;
-constexpr int64_t idle_seconds = 60;
+constexpr int64_t second = 1'000'000'000, idle = 60 * second;
 constexpr int64_t line = 64, sampled_lines = 64;
 constexpr size_t alignment = 64;
 
@@ -26,9 +27,10 @@ uint64_t mix(uint64_t hash, uint64_t value) {
   return hash ^ hash >> 29;
 }
 
-int64_t seconds_now() {
+// In nanoseconds.
+int64_t now() {
   using namespace std::chrono;
-  return duration_cast<seconds>(steady_clock::now().time_since_epoch()).count();
+  return duration_cast<nanoseconds>(steady_clock::now().time_since_epoch()).count();
 }
 
 // Where and in what form weights lie, and for which kernel they are packed: packed weights depend on nothing else of a
@@ -122,7 +124,7 @@ struct Entry {
   const std::shared_ptr<const PackedWeights> packed;
   const std::shared_ptr<void> held;
   const int64_t bytes;
-  std::atomic<int64_t> last_used{seconds_now()};
+  std::atomic<int64_t> last_used{now()};
   std::atomic<bool> on_trial{true};
 };
 
@@ -131,36 +133,36 @@ class Cache {
   Cache();
 
   std::shared_ptr<const PackedWeights> find(const Key& key, const PackRequest& request) {
-    const int64_t now = seconds_now();
+    const int64_t time = now();
     std::shared_ptr<Entry> entry;
     Dropped dropped;
     {
       std::lock_guard lock(mutex_);
-      if (now >= next_sweep_) {
-        drop_idle(now, idle_seconds, dropped);
-        next_sweep_ = now + idle_seconds / 6;
+      if (time >= next_sweep_) {
+        drop(dropped, [=](const Entry& each) { return time - each.last_used >= idle; });
+        next_sweep_ = time + idle / 6;
       }
       const auto found = entries_.find(key);
       if (found != entries_.end()) entry = found->second;
     }
     if (entry == nullptr || !entry->snapshot.still_true(request)) return nullptr;
-    entry->last_used.store(now, std::memory_order_relaxed);
+    entry->last_used.store(time, std::memory_order_relaxed);
     entry->on_trial.store(false, std::memory_order_relaxed);
     reused_.fetch_add(1, std::memory_order_relaxed);
     return entry->packed;
   }
 
-  // Whether weights that looked like this were packed before; remembers that they are now.
-  bool seen_before(const Key& key, const Snapshot& snapshot) {
+  // How long ago weights that looked like this were packed before, or nothing; remembers that they are now.
+  std::optional<int64_t> since_last_sight(const Key& key, const Snapshot& snapshot) {
     packed_.fetch_add(1, std::memory_order_relaxed);
-    const uint64_t sight = mix(KeyHash()(key), snapshot.hash());
+    const Sight sight{mix(KeyHash()(key), snapshot.hash()), now()};
     std::lock_guard lock(mutex_);
-    uint64_t& place = seen_[sight % seen_.size()];
-    return std::exchange(place, sight) == sight;
+    const Sight before = std::exchange(seen_[sight.hash % seen_.size()], sight);
+    return before.hash == sight.hash ? std::optional(sight.when - before.when) : std::nullopt;
   }
 
-  // What was kept under this key is no longer true; `entry`, if any, takes its place.
-  void replace(const Key& key, std::shared_ptr<Entry> entry) {
+  // What was kept under this key is no longer true; `entry`, if any, takes its place. `interval`: between its uses.
+  void replace(const Key& key, std::shared_ptr<Entry> entry, int64_t interval) {
     Dropped dropped;
     std::lock_guard lock(mutex_);
     const auto found = entries_.find(key);
@@ -169,14 +171,13 @@ class Cache {
       entries_.erase(found);
     }
     if (entry == nullptr) return;
-    int64_t all = entry->bytes, on_trial = entry->bytes;
-    for (const auto& [_, other] : entries_) {
-      all += other->bytes;
-      if (other->on_trial) on_trial += other->bytes;
+    if (!fits(*entry)) {
+      // Those that are in use stay: taking turns would leave nobody a use. Whoever is on trial and has missed two uses
+      // of this one is not.
+      const int64_t time = now();
+      drop(dropped, [=](const Entry& each) { return each.on_trial && time - each.last_used > 2 * interval; });
     }
-    // When it is full, those that are in use stay: taking turns would leave nobody a use.
-    if ((all <= most_bytes && on_trial <= most_bytes_on_trial) || entries_.empty())
-      entries_.emplace(key, std::move(entry));
+    if (fits(*entry) || entries_.empty()) entries_.emplace(key, std::move(entry));
   }
 
   PackStatistics statistics() {
@@ -186,11 +187,12 @@ class Cache {
     return {static_cast<int64_t>(entries_.size()), bytes, packed_, reused_};
   }
 
-  void forget(int64_t idle) {
+  void forget(int64_t seconds) {
     Dropped dropped;
     std::lock_guard lock(mutex_);
-    drop_idle(seconds_now(), idle, dropped);
-    seen_.fill(0);
+    const int64_t time = now();
+    drop(dropped, [=](const Entry& each) { return time - each.last_used >= seconds * second; });
+    seen_.fill({});
   }
 
   // A child of fork has only the thread that forked: nobody would open a lock that another thread had closed.
@@ -202,17 +204,32 @@ class Cache {
   // wait for Python, which may wait for us.
   using Dropped = std::vector<std::shared_ptr<Entry>>;
 
-  void drop_idle(int64_t now, int64_t seconds, Dropped& dropped) {
+  template <class Condition>
+  void drop(Dropped& dropped, Condition condition) {
     for (auto item = entries_.begin(); item != entries_.end();) {
-      const bool idle = now - item->second->last_used >= seconds;
-      if (idle) dropped.push_back(std::move(item->second));
-      item = idle ? entries_.erase(item) : std::next(item);
+      const bool chosen = condition(*item->second);
+      if (chosen) dropped.push_back(std::move(item->second));
+      item = chosen ? entries_.erase(item) : std::next(item);
     }
   }
 
+  bool fits(const Entry& entry) const {
+    int64_t all = entry.bytes, on_trial = entry.bytes;
+    for (const auto& [_, other] : entries_) {
+      all += other->bytes;
+      if (other->on_trial) on_trial += other->bytes;
+    }
+    return all <= most_bytes && on_trial <= most_bytes_on_trial;
+  }
+
+  struct Sight {
+    uint64_t hash = 0;
+    int64_t when = 0;
+  };
+
   std::mutex mutex_;
   std::unordered_map<Key, std::shared_ptr<Entry>, KeyHash> entries_;
-  std::array<uint64_t, 1024> seen_{};
+  std::array<Sight, 1024> seen_{};
   int64_t next_sweep_ = 0;
   std::atomic<int64_t> packed_{0}, reused_{0};
 };
@@ -255,8 +272,9 @@ std::shared_ptr<const PackedWeights> packed_weights(const PackRequest& request,
   pack(fresh->data());
   int64_t all = static_cast<int64_t>(bytes);
   for (const Source& source : request.sources) all += source.bytes;
-  const bool keep = cache().seen_before(key, snapshot);
-  cache().replace(key, keep ? std::make_shared<Entry>(std::move(snapshot), fresh, hold(), all) : nullptr);
+  const std::optional<int64_t> interval = cache().since_last_sight(key, snapshot);
+  auto entry = interval ? std::make_shared<Entry>(std::move(snapshot), fresh, hold(), all) : nullptr;
+  cache().replace(key, std::move(entry), interval.value_or(0));
   return fresh;
 }
 

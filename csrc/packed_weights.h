@@ -7,7 +7,8 @@
 //                                    `.data` does, changes whole weights as a rule.
 // For an address to mean anything, whoever packs keeps the weights' memory alive. So nothing is kept of weights that
 // were seen once: training and weights computed for each call hold no memory. Seen twice, they are kept on trial, within
-// a limit, until their first use; those unused for a minute are let go by the next call of any kind.
+// a limit, until their first use. Those unused for a minute are let go by the next call of any kind, those on trial also
+// where weights that are used more often want their place.
 #pragma once
 
 #include <cstddef>

@@ -175,6 +175,25 @@ def test_what_was_never_used_again_is_limited():
     assert on_trial < native.packed_weights().kept == len(several)
 
 
+def test_what_is_used_often_takes_the_place_of_what_was_tried_and_left():
+    x, depthwise = picture(1024), torch.randn(1024, 1, 3, 3)
+    for _ in range(12):  # 8 MB each with the packed weights
+        left = torch.randn(1024, 1024, 1, 1)
+        for _ in range(2):
+            fused(x, depthwise, left)
+    often = torch.randn(1024, 1024, 1, 1)
+    assert packings(lambda: [fused(x, depthwise, often) for _ in range(20)]) == 2
+
+
+def test_a_network_beyond_the_limit_is_packed_within_a_few_rounds():
+    x, depthwise = picture(1024), torch.randn(1024, 1, 3, 3)
+    several = [torch.randn(1024, 1024, 1, 1) for _ in range(20)]
+    for _ in range(6):
+        for pointwise in several:
+            fused(x, depthwise, pointwise)
+    assert packings(lambda: [fused(x, depthwise, pointwise) for pointwise in several]) == 0
+
+
 def test_what_is_not_used_is_let_go():
     x = picture(SMALL)
     old, new = weights(SMALL), weights(SMALL)
