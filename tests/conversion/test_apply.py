@@ -174,7 +174,7 @@ def test_layers_are_fitted_to_what_the_converted_layers_before_give_them():
     for name, choice in chosen.layers.items():  # each fitted as if all others were dense
         alone = convert(model, Plan({name: choice}), [seen], iterations=0)
         apart.set_submodule(name, alone.get_submodule(name))
-    assert missed(together, model, unseen) < 0.8 * missed(apart, model, unseen)
+    assert missed(together, model, unseen) < 0.9 * missed(apart, model, unseen)
     searched = convert(model, chosen, [seen])
     assert missed(searched, model, unseen) < missed(together, model, unseen)
 
@@ -215,7 +215,7 @@ def test_progress_counts_the_layers():
     model, x = settle(Residual()), pictures(Residual()).float()
     seen = []
     convert(model, at_rank(model, "cp", 0.5), [x], progress=lambda *at: seen.append(at))
-    assert seen == [("fit", 0, 2), ("fit", 1, 2), ("fit", 2, 2)]
+    assert seen == [("metric", 0, 1), ("metric", 1, 1), ("fit", 0, 2), ("fit", 1, 2), ("fit", 2, 2)]
 
 
 @pytest.mark.slow

@@ -9,6 +9,7 @@ from typing import Any, Self
 from ..extras import require
 
 STAGES = {
+    "metric": "asking which outputs matter",
     "survey": "trying forms and ranks, layer by layer",
     "fit": "fitting the chosen layers",
     "measure": "measuring",

@@ -14,6 +14,7 @@ from ..nn.dense import DenseConv, shape_of_dense
 from .fit import Fitted, LayerFit
 from .fold import fold_norms
 from .graph import Network, trace
+from .metric import output_metrics
 from .plan import Choice, Plan
 from .statistics import MomentSum
 from .survey import Progress
@@ -55,6 +56,7 @@ def convert(
             network.replace(name, nearest_layer(_conv(network, name), choice))
         return network.model.eval()
     per_picture = max(1, POSITIONS // sum(len(b) for b in batches))
+    metrics = output_metrics(network, batches, progress)
     done = 0
 
     def visit(at: Visit) -> nn.Module | None:
@@ -64,7 +66,7 @@ def convert(
             return None
         if progress:
             progress("fit", done, len(wanted))
-        layer = _fit_layer(network.conv(at.site), choice, at, per_picture, iterations)
+        layer = _fit_layer(network.conv(at.site), choice, at, per_picture, metrics.get(at.site.name), iterations)
         done += 1
         return layer
 
@@ -112,13 +114,15 @@ def filled_layer(module: DenseConv, choice: Choice, fitted: Fitted) -> FactoredC
     return layer
 
 
-def _fit_layer(module: DenseConv, choice: Choice, at: Visit, per_picture: int, iterations: int) -> FactoredConv:
+def _fit_layer(
+    module: DenseConv, choice: Choice, at: Visit, per_picture: int, metric: Tensor | None, iterations: int
+) -> FactoredConv:
     conv = shape_of_dense(module)
     moments = MomentSum(conv, module.padding_mode, per_picture)
     for twin, answer in zip(at.inputs, at.outputs, strict=True):
         moments.add(twin.converted, answer)
     rank = check_rank(FORMS[choice.form], conv, choice.rank)
-    fits = LayerFit(conv, module.weight, moments.moments())
+    fits = LayerFit(conv, module.weight, moments.moments(), metric)
     return filled_layer(module, choice, fits.fit(choice.form, rank, iterations))
 
 

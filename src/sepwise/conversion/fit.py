@@ -6,6 +6,10 @@ With y the wanted output and x the input patch, both centred, any chain is one d
 
 needs no data once G and B are known. The last step enters linearly and is solved exactly; the steps before it are
 found by L-BFGS on what is left (variable projection: Golub and Pereyra 1973).
+
+Errors are measured by H = R^T R (metric.py): |y|^2 stands for |R y|^2. A last step that mixes all outputs takes R in, so
+the chain is fitted to R y and its last step multiplied by R^-1. Where the last step makes each output by itself, the
+outputs do not compete, and H changes nothing.
 """
 
 from __future__ import annotations
@@ -26,7 +30,7 @@ LARGE = 2048  # patches longer than this are handled in float32: twice as fast, 
 
 @dataclass
 class Fitted:
-    """Weights of the steps, the bias of the last one, and the share of the wanted output's variance they miss."""
+    """Weights of the steps, the bias of the last one, and the share of the wanted output's variance (in H) they miss."""
 
     weights: tuple[Tensor, ...]
     bias: Tensor
@@ -36,7 +40,10 @@ class Fitted:
 class LayerFit:
     """All fits of one layer: the moments are prepared once, every form and rank then costs only algebra."""
 
-    def __init__(self, conv: ConvShape, weight: Tensor, moments: Moments, ridge: float = RIDGE) -> None:
+    def __init__(
+        self, conv: ConvShape, weight: Tensor, moments: Moments, metric: Tensor | None = None, ridge: float = RIDGE
+    ) -> None:
+        """metric: H (groups, O / group, O / group), positive definite; None: all outputs count alike."""
         self.conv, self.moments = conv, moments
         patch = moments.gram.shape[-1]
         self.dtype = torch.float32 if patch > LARGE else torch.float64
@@ -45,8 +52,9 @@ class LayerFit:
         self.gram = moments.gram + pull * torch.eye(patch, dtype=torch.float64)
         self.cross = moments.cross + pull * dense
         self.dense = dense
-        self.variance = float((dense @ self.gram * dense).sum())
-        self._problems: dict[bool, _Problem] = {}
+        self.root = None if metric is None else torch.linalg.cholesky(metric).mT
+        self._whitened: dict[bool, _Whitened] = {}
+        self._problems: dict[tuple[bool, bool], _Problem] = {}
         self._widest: dict[str, tuple[int, tuple[Tensor, ...]]] = {}
 
     def fit(self, form_name: str, rank: Rank, iterations: int = 0) -> Fitted:
@@ -57,20 +65,26 @@ class LayerFit:
         filters_first = (
             steps[0].groups == self.conv.in_channels and steps[0].geometry.kernel == self.conv.geometry.kernel
         )
-        problem = self._problem(filters_first)
+        mixes_last = self.root is not None and steps[-1].groups == self.conv.groups
+        problem = self._problem(filters_first, mixes_last)
         start = self._start(form, rank, problem)
         weights = problem.solve(steps, [w.to(self.dtype) for w in start], iterations)
-        error = 1 + problem.loss(compose(weights, [s.groups for s in steps])) / self.variance if self.variance else 0.0
-        weights[0] = problem.unwhiten(weights[0].double())
+        lost = problem.loss(compose(weights, [s.groups for s in steps]))
+        error = 1 + lost / problem.variance if problem.variance else 0.0
         weights = [w.double() for w in weights]
+        weights[0] = problem.inputs.unwhiten(weights[0])
+        weights[-1] = problem.turn_back(weights[-1])
         full = compose(weights, [s.groups for s in steps]).reshape_as(self.dense)
         bias = self.moments.output - (full @ self.moments.patch.unsqueeze(-1)).squeeze(-1)
         return Fitted(tuple(weights), bias.flatten(), error)
 
-    def _problem(self, by_position: bool) -> _Problem:
-        if by_position not in self._problems:
-            self._problems[by_position] = _Problem(self, by_position)
-        return self._problems[by_position]
+    def _problem(self, by_position: bool, turned: bool) -> _Problem:
+        key = by_position, turned
+        if key not in self._problems:
+            if by_position not in self._whitened:
+                self._whitened[by_position] = _Whitened(self, by_position)
+            self._problems[key] = _Problem(self, self._whitened[by_position], self.root if turned else None)
+        return self._problems[key]
 
     def _start(self, form: Form, rank: Rank, problem: _Problem) -> Sequence[Tensor]:
         """The nearest chain to the whitened weight: nearest in the norm that the data measure."""
@@ -87,35 +101,36 @@ class LayerFit:
         ]
 
 
-class _Problem:
-    """The quadratic in coordinates where the first step meets uncorrelated inputs.
+class _Whitened:
+    """Coordinates in which the first step meets uncorrelated inputs.
 
     A first step that mixes channels meets channels whitened alike at all positions; a first step that filters each
     channel on its own meets that channel's positions whitened.
     """
 
     def __init__(self, layer: LayerFit, by_position: bool) -> None:
-        conv = layer.conv
-        self.conv, self.dtype, self.by_position = conv, layer.dtype, by_position
-        channels = conv.in_channels // conv.groups
+        self.conv, self.by_position = layer.conv, by_position
+        channels = self.conv.in_channels // self.conv.groups
         gram = layer.gram.unflatten(1, (channels, -1)).unflatten(3, (channels, -1))  # (g, I, K, I, K)
         if by_position:
             blocks = gram.diagonal(dim1=1, dim2=3).permute(0, 3, 1, 2)  # (g, I, K, K)
             self.root = torch.linalg.cholesky(blocks)
         else:
             self.root = torch.linalg.cholesky(gram.diagonal(dim1=2, dim2=4).mean(-1))  # (g, I, I)
-        half = self._over(layer.gram)
-        self.gram = self._over(half.mT.contiguous()).to(self.dtype)
-        self.cross = self._over(layer.cross).to(self.dtype)
-        dense = layer.dense.unflatten(2, (channels, -1))
-        turned = (
-            torch.einsum("goiu,giuv->goiv", dense, self.root)
-            if by_position
-            else torch.einsum("goju,gji->goiu", dense, self.root)
-        )
-        self.dense = turned.reshape(conv.weight_shape)
+        half = self.over(layer.gram)
+        self.gram = self.over(half.mT.contiguous()).to(layer.dtype)
 
-    def _over(self, rows: Tensor) -> Tensor:
+    def dense(self, full: Tensor) -> Tensor:
+        """A dense weight (g, O, I * K) in these coordinates, with its own axes."""
+        cube = full.unflatten(2, (self.conv.in_channels // self.conv.groups, -1))
+        turned = (
+            torch.einsum("goiu,giuv->goiv", cube, self.root)
+            if self.by_position
+            else torch.einsum("goju,gji->goiu", cube, self.root)
+        )
+        return turned.reshape(self.conv.weight_shape)
+
+    def over(self, rows: Tensor) -> Tensor:
         """rows · root^-T for rows (g, R, I * K)."""
         g, channels = self.conv.groups, self.conv.in_channels // self.conv.groups
         cube = rows.unflatten(2, (channels, -1))  # (g, R, I, K)
@@ -127,11 +142,6 @@ class _Problem:
             cube = flat.unflatten(2, (rows.shape[1], -1)).permute(0, 2, 1, 3)
         return cube.reshape(g, rows.shape[1], -1)
 
-    def loss(self, dense: Tensor) -> float:
-        """tr(W G W^T) - 2 tr(W B^T) for a dense weight in these coordinates."""
-        full = dense.reshape_as(self.cross)
-        return float(((full @ self.gram - 2 * self.cross) * full).sum(dtype=torch.float64))
-
     def unwhiten(self, first: Tensor) -> Tensor:
         """The first step in the original coordinates: first · root^-1 over its channels or positions."""
         g, channels = self.conv.groups, self.conv.in_channels // self.conv.groups
@@ -142,6 +152,29 @@ class _Problem:
         flat = rows.permute(0, 2, 1, 3).flatten(2)
         flat = torch.linalg.solve_triangular(self.root.mT, flat, upper=True)
         return flat.unflatten(2, (rows.shape[1], -1)).permute(0, 2, 1, 3).reshape_as(first)
+
+
+class _Problem:
+    """The quadratic in whitened coordinates, outputs turned by `turn`, the root R of their metric: all count alike."""
+
+    def __init__(self, layer: LayerFit, inputs: _Whitened, turn: Tensor | None) -> None:
+        self.conv, self.dtype, self.inputs, self.turn = layer.conv, layer.dtype, inputs, turn
+        cross, full = (layer.cross, layer.dense) if turn is None else (turn @ layer.cross, turn @ layer.dense)
+        self.variance = float((full @ layer.gram * full).sum())
+        self.gram, self.cross = inputs.gram, inputs.over(cross).to(self.dtype)
+        self.dense = inputs.dense(full)
+
+    def loss(self, dense: Tensor) -> float:
+        """tr(W G W^T) - 2 tr(W B^T) for a dense weight in these coordinates."""
+        full = dense.reshape_as(self.cross)
+        return float(((full @ self.gram - 2 * self.cross) * full).sum(dtype=torch.float64))
+
+    def turn_back(self, last: Tensor) -> Tensor:
+        """The last step for the outputs as they are: R^-1 · last."""
+        if self.turn is None:
+            return last
+        rows = last.flatten(1).unflatten(0, (self.conv.groups, -1))
+        return torch.linalg.solve_triangular(self.turn, rows, upper=True).reshape_as(last)
 
     def solve(self, steps: Sequence[ConvShape], start: list[Tensor], iterations: int) -> list[Tensor]:
         first, groups = [w.clone(memory_format=torch.contiguous_format) for w in start[:-1]], [s.groups for s in steps]

@@ -14,6 +14,7 @@ from ..nn.dense import DenseConv, shape_of_dense
 from .fit import Fitted, LayerFit
 from .fold import fold_norms
 from .graph import Network, trace
+from .metric import output_metrics
 from .plan import BatchNorm
 from .statistics import MomentSum
 from .walk import Visit, outputs_of, rest_of, walk
@@ -88,6 +89,7 @@ def survey(
         fold_norms(network)
     batches = _probes_first(batches)
     per_picture = max(1, POSITIONS // sum(len(b) for b in batches))
+    metrics = output_metrics(network, batches, progress)
     layers: list[LayerSurvey] = []
     references: list[list[Tensor]] = []
 
@@ -96,7 +98,7 @@ def survey(
             progress("survey", len(layers), len(network.sites))
         if not references:
             references.append(outputs_of(rest_of(network, at.site.node, at.outputs[0], at.values)))
-        layers.append(_survey_layer(network, at, forms, per_picture, references[0]))
+        layers.append(_survey_layer(network, at, forms, per_picture, metrics.get(at.site.name), references[0]))
 
     walk(network, batches, visit)
     if progress:
@@ -106,7 +108,12 @@ def survey(
 
 
 def _survey_layer(
-    network: Network, at: Visit, forms: Sequence[str], per_picture: int, reference: list[Tensor]
+    network: Network,
+    at: Visit,
+    forms: Sequence[str],
+    per_picture: int,
+    metric: Tensor | None,
+    reference: list[Tensor],
 ) -> LayerSurvey:
     module = network.conv(at.site)
     conv = shape_of_dense(module)
@@ -117,7 +124,7 @@ def _survey_layer(
     moments = MomentSum(conv, module.padding_mode, per_picture)
     for twin, answer in zip(at.inputs, at.outputs, strict=True):
         moments.add(twin.dense, answer)
-    fits = LayerFit(conv, module.weight, moments.moments())
+    fits = LayerFit(conv, module.weight, moments.moments(), metric)
     candidates = []
     for form, rank, macs in options:
         fitted = fits.fit(form, rank)

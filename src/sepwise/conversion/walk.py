@@ -50,7 +50,7 @@ def walk(network: Network, batches: Sequence[Tensor], visit: Callable[[Visit], n
     returns    the network's outputs, a Twin for each batch
     Raises ModelError when the network cannot run on the batches.
     """
-    with _out_of_place(network.graph):
+    with out_of_place_modules(network.graph):
         return _walk(network, batches, visit)
 
 
@@ -128,7 +128,7 @@ def outputs_of(value: Any) -> list[Tensor]:
 
 
 @contextmanager
-def _out_of_place(graph: fx.GraphModule) -> Iterator[None]:
+def out_of_place_modules(graph: fx.GraphModule) -> Iterator[None]:
     """Values are shared between two networks here, so modules must not write into their inputs meanwhile."""
     writers = [m for m in graph.modules() if getattr(m, "inplace", False) is True]
     for module in writers:
