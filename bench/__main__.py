@@ -1,13 +1,13 @@
-"""`python -m bench ops ...`"""
+"""`python -m bench ops ...` and the other arenas."""
 
 import sys
 
-from bench import ops
+from bench import cifar, hed, ops
 
-COMMANDS = {"ops": ops.main}
+COMMANDS = {"ops": ops.main, "hed": hed.main, "cifar": cifar.main}
 
 if __name__ == "__main__":
     if len(sys.argv) < 2 or sys.argv[1] not in COMMANDS:
-        print(f"usage: ./run bench {{{','.join(COMMANDS)}}} ...; ./run bench ops --help", file=sys.stderr)
+        print(f"usage: ./run bench {{{','.join(COMMANDS)}}} ...; ./run bench NAME --help", file=sys.stderr)
         sys.exit(2)
     sys.exit(COMMANDS[sys.argv[1]](sys.argv[2:]))

@@ -6,6 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from sepwise.conversion import fit
 from sepwise.conversion.fit import LayerFit
 from sepwise.conversion.statistics import MomentSum
 from sepwise.factor import FORMS, compose
@@ -101,6 +102,30 @@ def test_the_fit_beats_the_nearest_weight_and_searching_helps(conv, form):
     # the reported error is the measured one, as a share of the wanted output's variance
     variance = float((y - y.mean(dim=[0, *range(2, y.dim())], keepdim=True)).square().mean())
     assert searched.error == pytest.approx(missed(searched.weights) / variance, rel=1e-3, abs=1e-5)
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize(("pictures", "noise"), [(400, 0.0), (4, 0.0), (4, 1.0), (30, 3.0)])
+def test_the_ridge_of_the_last_step_is_the_one_that_serves_other_pictures(monkeypatch, form, pictures, noise):
+    conv = LAYERS["dense"]
+    rank = (4, 4) if form == "tucker" else 2 if form in ("depthwise", "blueprint") else 8
+
+    x, weight, _ = _layer(conv, pictures + 60)
+    seen = 0.8 * x + 0.1 * x.roll(1, 1)  # the converted network before this layer, off in a way to be undone
+    y = _run(conv, x, weight)
+    y = y + noise * y.std() * torch.randn_like(y)
+    total = MomentSum(conv, "zeros", 12)
+    total.add(seen[60:], y[60:])
+    moments, groups = total.moments(), [s.groups for s in FORMS[form].steps(conv, rank)]
+
+    def missed(ridges: tuple[float, ...]) -> float:
+        monkeypatch.setattr(fit, "RIDGES", ridges)
+        fitted = LayerFit(conv, weight, moments).fit(form, rank)
+        return float((_run(conv, seen[:60], compose(fitted.weights, groups), fitted.bias) - y[:60]).square().mean())
+
+    chosen, fixed = missed(fit.RIDGES), [missed((ridge,)) for ridge in fit.RIDGES]
+    assert chosen < 1.1 * min(fixed)
+    assert chosen < max(fixed)
 
 
 def test_the_last_step_is_the_least_squares_answer():

@@ -29,7 +29,8 @@ def derivative_squares(model: nn.Module, name: str, x: Tensor) -> Tensor:
     z = model(x)
     hook.remove()
     rows = [torch.autograd.grad(number, kept["y"], retain_graph=True)[0] for number in z.flatten()]
-    return sum(r.transpose(0, 1).flatten(1) @ r.transpose(0, 1).flatten(1).T for r in rows)
+    flat = torch.stack(rows).transpose(1, 2).flatten(2)  # (numbers of z, O, samples)
+    return (flat @ flat.mT).sum(0)
 
 
 @pytest.mark.parametrize("groups", [1, 2])

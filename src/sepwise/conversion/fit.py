@@ -7,9 +7,9 @@ With y the wanted output and x the input patch, both centred, any chain is one d
 needs no data once G and B are known. The last step enters linearly and is solved exactly; the steps before it are
 found by L-BFGS on what is left (variable projection: Golub and Pereyra 1973).
 
-Errors are measured by H = R^T R (metric.py): |y|^2 stands for |R y|^2. A last step that mixes all outputs takes R in, so
-the chain is fitted to R y and its last step multiplied by R^-1. Where the last step makes each output by itself, the
-outputs do not compete, and H changes nothing.
+Errors are measured by H = R^T R (metric.py): |y|^2 stands for |R y|^2. A last step that mixes all outputs takes R in,
+so the chain is fitted to R y and its last step multiplied by R^-1. Where the last step makes each output by itself,
+the outputs do not compete, and H changes nothing.
 """
 
 from __future__ import annotations
@@ -24,13 +24,15 @@ from ..factor import FORMS, Form, MatrixForm, Rank, check_rank, compose
 from ..geometry import ConvShape
 from .statistics import Moments
 
-RIDGE = 1e-2  # pull toward the dense weight, in units of the mean input variance; see docs/conversion.md
+RIDGE = 1e-2  # pull toward the dense weight, in units of the mean input variance, while all steps are sought
+RIDGES = tuple(10 ** (power / 2) for power in range(-10, 3))  # of which the last step takes the best on other pictures
+JITTER = 1e-10
 LARGE = 2048  # patches longer than this are handled in float32: twice as fast, and the ridge hides the rounding
 
 
 @dataclass
 class Fitted:
-    """Weights of the steps, the bias of the last one, and the share of the wanted output's variance (in H) they miss."""
+    """Weights of the steps, the bias of the last one, and the share of the wanted variance, in H, that they miss."""
 
     weights: tuple[Tensor, ...]
     bias: Tensor
@@ -41,10 +43,19 @@ class LayerFit:
     """All fits of one layer: the moments are prepared once, every form and rank then costs only algebra."""
 
     def __init__(
-        self, conv: ConvShape, weight: Tensor, moments: Moments, metric: Tensor | None = None, ridge: float = RIDGE
+        self,
+        conv: ConvShape,
+        weight: Tensor,
+        moments: Moments,
+        metric: Tensor | None = None,
+        ridge: float | None = None,
     ) -> None:
-        """metric: H (groups, O / group, O / group), positive definite; None: all outputs count alike."""
-        self.conv, self.moments = conv, moments
+        """metric    H (groups, O / group, O / group), positive definite; None: all outputs count alike
+        ridge     pull toward the dense weight; None: RIDGE, and one of RIDGES for the last step
+        """
+        self.conv, self.moments, self.metric = conv, moments, metric
+        self.validates = ridge is None and moments.halves is not None
+        ridge = RIDGE if ridge is None else ridge
         patch = moments.gram.shape[-1]
         self.dtype = torch.float32 if patch > LARGE else torch.float64
         dense = weight.detach().double().reshape(conv.groups, -1, patch)
@@ -73,10 +84,33 @@ class LayerFit:
         error = 1 + lost / problem.variance if problem.variance else 0.0
         weights = [w.double() for w in weights]
         weights[0] = problem.inputs.unwhiten(weights[0])
-        weights[-1] = problem.turn_back(weights[-1])
+        weights[-1] = self._validated(weights[:-1], steps) if self.validates else problem.turn_back(weights[-1])
         full = compose(weights, [s.groups for s in steps]).reshape_as(self.dense)
         bias = self.moments.output - (full @ self.moments.patch.unsqueeze(-1)).squeeze(-1)
         return Fitted(tuple(weights), bias.flatten(), error)
+
+    def _validated(self, first: Sequence[Tensor], steps: Sequence[ConvShape]) -> Tensor:
+        """The last step for given earlier ones, its ridge chosen on one half of the pictures for the other half."""
+        assert self.moments.halves is not None
+        pull = last_step_equations(self.conv, first, steps, None, self.dense)
+        halves = [last_step_equations(self.conv, first, steps, m.gram, m.cross) for m in self.moments.halves]
+        scales = [m.gram.diagonal(dim1=1, dim2=2).mean(1).view(-1, 1, 1, 1) for m in self.moments.halves]
+        weighs = None if self.metric is None or steps[-1].groups != self.conv.groups else self.metric.unsqueeze(1)
+
+        def missed(ridge: float) -> float:
+            total = 0.0
+            for fitted, seen in ((0, 1), (1, 0)):
+                (normal, wanted), pulled = halves[fitted], ridge * scales[fitted]
+                last = solve_last(normal + pulled * pull[0], wanted + pulled * pull[1], JITTER)
+                normal, wanted = halves[seen]
+                off = last @ normal - 2 * wanted
+                total += float(((off if weighs is None else weighs @ off) * last).sum())
+            return total
+
+        best = min(RIDGES, key=missed)
+        normal, wanted = last_step_equations(self.conv, first, steps, self.moments.gram, self.moments.cross)
+        scale = best * self.moments.gram.diagonal(dim1=1, dim2=2).mean(1).view(-1, 1, 1, 1)
+        return solve_last(normal + scale * pull[0], wanted + scale * pull[1], JITTER).reshape(steps[-1].weight_shape)
 
     def _problem(self, by_position: bool, turned: bool) -> _Problem:
         key = by_position, turned
@@ -200,43 +234,60 @@ class _Problem:
         return [*done, self._last(done, steps)]
 
     def _last(self, first: Sequence[Tensor], steps: Sequence[ConvShape]) -> Tensor:
-        """The best last step for given earlier ones: normal equations, one block for each of its groups."""
-        last = steps[-1]
-        filters = last.groups == self.conv.out_channels > self.conv.groups and len(first) == 1
-        normal, wanted = self._filter_equations(first[0], last) if filters else self._equations(first, steps)
-        mid = normal.shape[-1]
-        jitter = 1e-10 if self.dtype is torch.float64 else 1e-6
-        scale = normal.diagonal(dim1=-2, dim2=-1).mean(-1, keepdim=True).clamp_min(1e-30).unsqueeze(-1)
-        root = torch.linalg.cholesky(normal + jitter * scale * torch.eye(mid, dtype=torch.float64))
-        return torch.cholesky_solve(wanted.mT, root).mT.reshape(last.weight_shape).to(self.dtype)
+        """The best last step for given earlier ones."""
+        normal, wanted = last_step_equations(self.conv, first, steps, self.gram, self.cross)
+        jitter = JITTER if self.dtype is torch.float64 else 1e-6
+        return solve_last(normal, wanted, jitter).reshape(steps[-1].weight_shape).to(self.dtype)
 
-    def _equations(self, first: Sequence[Tensor], steps: Sequence[ConvShape]) -> tuple[Tensor, Tensor]:
-        """Normal matrix (g, blocks, mid, mid) and right side (g, blocks, outputs, mid) of any last step, float64."""
-        last, g = steps[-1], self.conv.groups
-        mid = last.parameters // last.out_channels
-        one = torch.eye(mid, dtype=self.dtype).reshape(mid, *last.weight_shape[1:])
-        unit = one.repeat(last.groups, *[1] * (one.dim() - 1))  # passes every middle value on, untouched
-        reach = compose([*first, unit], [*(s.groups for s in steps[:-1]), last.groups])
-        reach = reach.reshape(g, last.groups // g, mid, -1)  # what each middle value sees: (g, b, mid, P)
-        seen = reach @ self.gram.unsqueeze(1)
-        wanted = self.cross.reshape(g, last.groups // g, -1, self.cross.shape[-1]) @ reach.mT
-        return (seen @ reach.mT).double(), wanted.double()
 
-    def _filter_equations(self, mix: Tensor, last: ConvShape) -> tuple[Tensor, Tensor]:
-        """The same when the last step filters each output's own channels of a pointwise `mix`: a ninth of the work."""
-        g, channels = self.conv.groups, self.conv.in_channels // self.conv.groups
-        rank = last.in_channels // last.out_channels
-        mix = mix.reshape(g, -1, rank, channels)  # (g, out, r, I)
-        gram = self.gram.unflatten(1, (channels, -1)).unflatten(3, (channels, -1)).permute(0, 3, 1, 2, 4)
-        k = gram.shape[-1]
-        gram = gram.flatten(2)  # (g, I', I * K * K)
-        normal = []
-        for part in mix.split(max(1, 256 // rank), dim=1):
-            seen = (part.flatten(1, 2) @ gram).reshape(g, -1, rank, channels, k, k)
-            normal.append(torch.einsum("gori,gosiuv->goruvs", part, seen).permute(0, 1, 2, 3, 5, 4))
-        blocks = torch.cat(normal, dim=1).reshape(g, -1, rank * k, rank * k)
-        wanted = torch.einsum("goik,gori->gork", self.cross.unflatten(2, (channels, -1)), mix)
-        return blocks.double(), wanted.flatten(2).unsqueeze(2).double()
+def last_step_equations(
+    conv: ConvShape, first: Sequence[Tensor], steps: Sequence[ConvShape], gram: Tensor | None, cross: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Normal matrix (g, blocks, mid, mid) and right side (g, blocks, outputs, mid) of the last step, float64.
+
+    One block for each of its groups. gram (g, P, P), None for the identity, and cross (g, O, P) are of the coordinates
+    in which `first` reads x.
+    """
+    last, g = steps[-1], conv.groups
+    if last.groups == conv.out_channels > g and len(first) == 1:
+        if gram is None:
+            gram = torch.eye(cross.shape[-1], dtype=cross.dtype).expand(g, -1, -1)
+        return _filter_equations(conv, first[0], last, gram, cross)
+    mid = last.parameters // last.out_channels
+    one = torch.eye(mid, dtype=first[0].dtype).reshape(mid, *last.weight_shape[1:])
+    unit = one.repeat(last.groups, *[1] * (one.dim() - 1))  # passes every middle value on, untouched
+    reach = compose([*first, unit], [*(s.groups for s in steps[:-1]), last.groups])
+    reach = reach.reshape(g, last.groups // g, mid, -1)  # what each middle value sees: (g, b, mid, P)
+    seen = reach if gram is None else reach @ gram.unsqueeze(1)
+    wanted = cross.reshape(g, last.groups // g, -1, cross.shape[-1]) @ reach.mT
+    return (seen @ reach.mT).double(), wanted.double()
+
+
+def _filter_equations(
+    conv: ConvShape, mix: Tensor, last: ConvShape, gram: Tensor, cross: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The same when the last step filters each output's own channels of a pointwise `mix`: a ninth of the work."""
+    g, channels = conv.groups, conv.in_channels // conv.groups
+    rank = last.in_channels // last.out_channels
+    mix = mix.reshape(g, -1, rank, channels)  # (g, out, r, I)
+    gram = gram.unflatten(1, (channels, -1)).unflatten(3, (channels, -1)).permute(0, 3, 1, 2, 4)
+    k = gram.shape[-1]
+    gram = gram.flatten(2)  # (g, I', I * K * K)
+    normal = []
+    for part in mix.split(max(1, 256 // rank), dim=1):
+        seen = (part.flatten(1, 2) @ gram).reshape(g, -1, rank, channels, k, k)
+        normal.append(torch.einsum("gori,gosiuv->goruvs", part, seen).permute(0, 1, 2, 3, 5, 4))
+    blocks = torch.cat(normal, dim=1).reshape(g, -1, rank * k, rank * k)
+    wanted = torch.einsum("goik,gori->gork", cross.unflatten(2, (channels, -1)), mix)
+    return blocks.double(), wanted.flatten(2).unsqueeze(2).double()
+
+
+def solve_last(normal: Tensor, wanted: Tensor, jitter: float) -> Tensor:
+    """wanted · normal^-1 of each block, float64; `jitter`, in units of the mean diagonal, keeps it solvable."""
+    mid = normal.shape[-1]
+    scale = normal.diagonal(dim1=-2, dim2=-1).mean(-1, keepdim=True).clamp_min(1e-30).unsqueeze(-1)
+    root = torch.linalg.cholesky(normal + jitter * scale * torch.eye(mid, dtype=torch.float64))
+    return torch.cholesky_solve(wanted.mT, root).mT
 
 
 def _first_components(weight: Tensor, wide: Sequence[int], narrow: Sequence[int], widest: int, rank: int) -> Tensor:

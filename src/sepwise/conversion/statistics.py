@@ -20,12 +20,46 @@ class Moments:
     cross    (groups, O, P)     covariance of the wanted outputs with the patches, O = out / groups
     patch    (groups, P)        mean patch
     output   (groups, O)        mean wanted output
+    halves   the same of every other picture and of the rest, for cross-validation; None for a single picture
     """
 
     gram: Tensor
     cross: Tensor
     patch: Tensor
     output: Tensor
+    halves: tuple[Moments, Moments] | None = None
+
+
+class _Sums:
+    """Plain sums over samples, float64."""
+
+    def __init__(self, groups: int, outputs: int, patch: int) -> None:
+        self.count = 0
+        self.gram = torch.zeros(groups, patch, patch, dtype=torch.float64)
+        self.cross = torch.zeros(groups, outputs, patch, dtype=torch.float64)
+        self.patch = torch.zeros(groups, patch, dtype=torch.float64)
+        self.output = torch.zeros(groups, outputs, dtype=torch.float64)
+
+    def add(self, x: Tensor, y: Tensor) -> None:
+        """x (g, P, samples), y (g, O, samples)."""
+        self.count += x.shape[-1]
+        self.gram += x @ x.mT
+        self.cross += y @ x.mT
+        self.patch += x.sum(-1, dtype=torch.float64)
+        self.output += y.sum(-1, dtype=torch.float64)
+
+    def __add__(self, other: _Sums) -> _Sums:
+        both = _Sums(0, 0, 0)
+        for name, value in vars(self).items():
+            setattr(both, name, value + getattr(other, name))
+        return both
+
+    def moments(self) -> Moments:
+        n = max(self.count, 1)
+        patch, output = self.patch / n, self.output / n
+        gram = self.gram / n - patch.unsqueeze(2) * patch.unsqueeze(1)
+        cross = self.cross / n - output.unsqueeze(2) * patch.unsqueeze(1)
+        return Moments(gram, cross, patch, output)
 
 
 class MomentSum:
@@ -36,33 +70,32 @@ class MomentSum:
         g, patch = conv.groups, conv.parameters // conv.out_channels
         self.conv, self.padding_mode, self.positions = conv, padding_mode, positions
         self.random = torch.Generator().manual_seed(seed)
-        self.count = 0
-        self.gram = torch.zeros(g, patch, patch, dtype=torch.float64)
-        self.cross = torch.zeros(g, conv.out_channels // g, patch, dtype=torch.float64)
-        self.patch = torch.zeros(g, patch, dtype=torch.float64)
-        self.output = torch.zeros(g, conv.out_channels // g, dtype=torch.float64)
+        self.pictures = 0
+        self._halves = [_Sums(g, conv.out_channels // g, patch) for _ in range(2)]
+
+    @property
+    def count(self) -> int:
+        """Samples so far."""
+        return sum(half.count for half in self._halves)
 
     def add(self, inputs: Tensor, outputs: Tensor) -> None:
         """inputs (N, C, *size) as the layer will see them; outputs (N, O, *size') as it should answer."""
         g = self.conv.groups
-        patches, wanted = self._sample(inputs, outputs)
-        x = patches.unflatten(0, (g, -1))  # (g, P, samples)
-        y = wanted.unflatten(0, (g, -1))
-        self.count += x.shape[-1]
-        self.gram += x @ x.mT
-        self.cross += y @ x.mT
-        self.patch += x.sum(-1, dtype=torch.float64)
-        self.output += y.sum(-1, dtype=torch.float64)
+        patches, wanted = self._sample(inputs, outputs)  # (picture, P, samples), (picture, O, samples)
+        for half in range(2):
+            x, y = (t[(half - self.pictures) % 2 :: 2].transpose(0, 1).flatten(1) for t in (patches, wanted))
+            self._halves[half].add(x.unflatten(0, (g, -1)), y.unflatten(0, (g, -1)))
+        self.pictures += len(inputs)
 
     def moments(self) -> Moments:
         """Raises ModelError when something that was added is not finite."""
-        if not all(bool(s.isfinite().all()) for s in (self.gram, self.cross, self.output)):
+        total = self._halves[0] + self._halves[1]
+        if not all(bool(t.isfinite().all()) for t in (total.gram, total.cross, total.output)):
             raise ModelError("the network gives NaN or Inf on these pictures; look at the pictures and the weights")
-        n = max(self.count, 1)
-        patch, output = self.patch / n, self.output / n
-        gram = self.gram / n - patch.unsqueeze(2) * patch.unsqueeze(1)
-        cross = self.cross / n - output.unsqueeze(2) * patch.unsqueeze(1)
-        return Moments(gram, cross, patch, output)
+        found = total.moments()
+        if self._halves[1].count:
+            found.halves = (self._halves[0].moments(), self._halves[1].moments())
+        return found
 
     def _sample(self, inputs: Tensor, outputs: Tensor) -> tuple[Tensor, Tensor]:
         geometry = self.conv.geometry
@@ -79,7 +112,7 @@ class MomentSum:
             patches.append(picture[:, index].flatten(0, 1))
             wanted.append(answer[:, chosen])
         kind = torch.promote_types(inputs.dtype, torch.float32)  # sums of half-precision products would be rounded away
-        return torch.cat(patches, dim=1).to(kind), torch.cat(wanted, dim=1).to(kind)
+        return torch.stack(patches).to(kind), torch.stack(wanted).to(kind)
 
 
 def _grid(axes: list[Tensor], strides: list[int]) -> Tensor:

@@ -11,7 +11,7 @@ from ..errors import PlanError
 from ..factor import FORMS, Rank, compose, energy_kept
 from ..geometry import ConvShape, chain_macs
 from ..nn.dense import DenseConv, shape_of_dense
-from .fit import Fitted, LayerFit
+from .fit import RIDGE, Fitted, LayerFit
 from .fold import fold_norms
 from .graph import Network, trace
 from .metric import output_metrics
@@ -124,7 +124,7 @@ def _survey_layer(
     moments = MomentSum(conv, module.padding_mode, per_picture)
     for twin, answer in zip(at.inputs, at.outputs, strict=True):
         moments.add(twin.dense, answer)
-    fits = LayerFit(conv, module.weight, moments.moments(), metric)
+    fits = LayerFit(conv, module.weight, moments.moments(), metric, RIDGE)
     candidates = []
     for form, rank, macs in options:
         fitted = fits.fit(form, rank)

@@ -1,0 +1,174 @@
+"""`./run bench cifar`: ResNets for CIFAR-10 converted without training, against their own dense baselines.
+
+A baseline is the given network, trained three epochs further on these pictures (SGD, momentum 0.9, cosine from 0.02,
+crops and mirrors), the last epoch taken; one for each seed. It is converted with training pictures whose labels are
+not looked at, drawn by the seed, and both are measured on all test pictures: points of accuracy lost, mean and standard
+error over seeds. Baselines are kept; finished cells of the same code are not done again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from bench.hed import ROOT, code
+from sepwise import records, zoo
+from sepwise.conversion import convert, plan_from, survey, totals_of
+from sepwise.errors import SepwiseError
+from sepwise.factor import FORMS
+from sepwise.sources.pictures import find_pictures
+from sepwise.sources.weights import read_weights, save_weights
+
+EPOCHS, BATCH, RATE, PADDED = 3, 128, 0.02, 4
+
+
+def main(arguments: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser("bench cifar", description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--pictures", type=Path, help="folder with train.parquet and test.parquet; needed to measure")
+    parser.add_argument("--weights", type=Path, help="of the network, trained on CIFAR-10 (safetensors)")
+    parser.add_argument("--network", default="resnet20", choices=["resnet20", "resnet32", "resnet56"])
+    parser.add_argument("--forms", nargs="+", default=list(FORMS), choices=sorted(FORMS), metavar="FORM")
+    parser.add_argument("--reductions", nargs="+", type=float, default=[2.2, 3.3, 6.3], metavar="TIMES")
+    parser.add_argument("--fit", type=int, default=512, help="training pictures to fit on; default 512")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], metavar="N")
+    parser.add_argument("--results", type=Path, default=ROOT / "bench" / "results" / "cifar.jsonl")
+    parser.add_argument("--baselines", type=Path, default=ROOT / ".cache" / "baselines", help="folder to keep them in")
+    parser.add_argument("--table", action="store_true", help="measure nothing, print what the records say")
+    args = parser.parse_args(arguments)
+    try:
+        if not args.table:
+            if args.pictures is None or args.weights is None:
+                parser.error("give --pictures and --weights, or --table")
+            measure(args)
+        print(table(args.results))
+    except SepwiseError as error:
+        print(f"bench cifar: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def measure(args: argparse.Namespace) -> None:
+    train, test = (read_split(args.pictures / f"{name}.parquet") for name in ("train", "test"))
+    done = {key_of(r.about) for r in read(args.results)}
+    for seed in args.seeds:
+        about = {"network": args.network, "forms": sorted(args.forms), "fit": args.fit, "seed": seed, "code": code()}
+        missing = [r for r in args.reductions if key_of(about | {"reduction": r}) not in done]
+        if not missing:
+            continue
+        dense = baseline(args, seed, train)
+        scores = scores_of(dense, test[0])
+        chosen = torch.randperm(len(train[0]), generator=torch.Generator().manual_seed(seed))[: args.fit]
+        fit = list(prepared(train[0][chosen]).split(BATCH))
+        found = survey(dense, fit, forms=args.forms)
+        for reduction in missing:
+            plan = plan_from(found, {"macs": 1 / reduction}, totals_of(found, fit[0]))
+            converted = scores_of(convert(dense, plan, fit), test[0])
+            numbers = {
+                "dense": accuracy(scores, test[1]),
+                "converted": accuracy(converted, test[1]),
+                "agreement": 100 * float((converted.argmax(1) == scores.argmax(1)).double().mean()),
+                "reached": plan.macs[0] / plan.macs[1],
+                "chosen": sorted(c.form for c in plan.layers.values()),
+            }
+            whole = about | {"reduction": reduction, **numbers}
+            lost = numbers["dense"] - numbers["converted"]
+            records.append(args.results, [records.here("cifar.points_lost", lost, unit="points", about=whole)])
+            print(f"seed {seed}, {reduction:g}x: {lost:.2f} points lost", file=sys.stderr, flush=True)
+
+
+def read_split(path: Path) -> tuple[Tensor, Tensor]:
+    """All pictures (N, 3, 32, 32) uint8, and their labels."""
+    found = find_pictures(path)
+    pixels = np.stack([np.asarray(p.decode().convert("RGB")) for p in found])
+    return torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous(), torch.tensor([p.label for p in found])
+
+
+def prepared(pictures: Tensor) -> Tensor:
+    mean, std = (torch.tensor(zoo.CifarResNet.picture[name]).view(3, 1, 1) for name in ("mean", "std"))
+    return (pictures.float() / 255 - mean) / std
+
+
+def baseline(args: argparse.Namespace, seed: int, train: tuple[Tensor, Tensor]) -> nn.Module:
+    """The network trained further, from its file if there is one."""
+    network = getattr(zoo, args.network)()
+    kept = args.baselines / f"{args.network}-{seed}.safetensors"
+    if kept.exists():
+        network.load_state_dict(read_weights(kept))
+        return network.eval()
+    network.load_state_dict(read_weights(args.weights))
+    random = torch.Generator().manual_seed(seed)
+    steps = EPOCHS * (len(train[0]) // BATCH)
+    search = torch.optim.SGD(network.parameters(), RATE, momentum=0.9, weight_decay=1e-4, nesterov=True)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(search, steps)
+    network.train().to(memory_format=torch.channels_last)
+    for epoch in range(EPOCHS):
+        order = torch.randperm(len(train[0]), generator=random)
+        for rows in order[: len(order) // BATCH * BATCH].split(BATCH):
+            x = prepared(augmented(train[0][rows], random)).contiguous(memory_format=torch.channels_last)
+            search.zero_grad()
+            F.cross_entropy(network(x), train[1][rows]).backward()
+            search.step()
+            schedule.step()
+        print(f"seed {seed}: epoch {epoch + 1} of {EPOCHS} of the baseline", file=sys.stderr, flush=True)
+    args.baselines.mkdir(parents=True, exist_ok=True)
+    network.to(memory_format=torch.contiguous_format)
+    save_weights(network, kept)
+    return network.eval()
+
+
+def augmented(pictures: Tensor, random: torch.Generator) -> Tensor:
+    """Each shifted by up to PADDED pixels, half of them mirrored."""
+    n, _, size, _ = pictures.shape
+    padded = F.pad(pictures, (PADDED,) * 4)
+    rows, columns = (torch.randint(2 * PADDED + 1, (n, 1), generator=random) + torch.arange(size) for _ in range(2))
+    mirrored = torch.rand(n, 1, generator=random) < 0.5
+    columns = torch.where(mirrored, columns.flip(1), columns)
+    return padded[torch.arange(n)[:, None, None], :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+
+
+@torch.no_grad()
+def scores_of(network: nn.Module, pictures: Tensor) -> Tensor:
+    return torch.cat([network(prepared(part)) for part in pictures.split(500)])
+
+
+def accuracy(scores: Tensor, labels: Tensor) -> float:
+    return 100 * float((scores.argmax(1) == labels).double().mean())
+
+
+def key_of(about: dict[str, Any]) -> tuple[Any, ...]:
+    return tuple(map(str, (about[name] for name in ("network", "forms", "fit", "seed", "reduction", "code"))))
+
+
+def read(path: Path) -> Iterator[records.Record]:
+    return (r for r in (records.read(path) if path.exists() else ()) if r.what == "cifar.points_lost")
+
+
+def table(path: Path) -> str:
+    """Mean and standard error over seeds, of the last code that each row was measured with."""
+    rows: dict[tuple[str, str, float], dict[str, dict[int, records.Record]]] = {}
+    for record in read(path):
+        a = record.about
+        codes = rows.setdefault((a["network"], "+".join(a["forms"]), a["reduction"]), {})
+        codes[a["code"]] = codes.pop(a["code"], {}) | {a["seed"]: record}
+    lines = [
+        "| network | forms | fewer MACs | dense | points lost | same class | seeds |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for (network, forms, _), codes in sorted(rows.items()):
+        seeds = list(codes.values())[-1].values()
+        lost = np.array([r.value for r in seeds])
+        error = f" ± {lost.std(ddof=1) / len(lost) ** 0.5:.2f}" if len(lost) > 1 else ""
+        dense, same, reached = (np.mean([r.about[n] for r in seeds]) for n in ("dense", "agreement", "reached"))
+        lines.append(
+            f"| {network} | {forms} | {reached:.2f}× | {dense:.2f} % | {lost.mean():.2f}{error} | {same:.1f} % "
+            f"| {len(lost)} |"
+        )
+    return "\n".join(lines)
