@@ -11,6 +11,7 @@ import argparse
 import hashlib
 import sys
 from collections.abc import Iterator, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +101,7 @@ def key_of(about: dict[str, Any]) -> tuple[Any, ...]:
     return tuple(map(str, (about[name] for name in ("forms", "pictures", "seed", "reduction", "code"))))
 
 
+@cache
 def code() -> str:
     """What the results depend on: the rooms that convert."""
     rooms = [ROOT / "src" / "sepwise" / room for room in ("conversion", "factor", "measure")]

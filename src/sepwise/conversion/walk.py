@@ -14,6 +14,7 @@ from torch.utils import _pytree as pytree
 
 from ..errors import ModelError
 from .graph import Network, Site, sentence, stored
+from .shelf import MEMORY, Shelf
 
 Values = dict[fx.Node, Any]
 
@@ -43,18 +44,23 @@ class Visit:
 
 
 @torch.no_grad()
-def walk(network: Network, batches: Sequence[Tensor], visit: Callable[[Visit], nn.Module | None]) -> list[Twin]:
+def walk(
+    network: Network, batches: Sequence[Tensor], visit: Callable[[Visit], nn.Module | None], memory: int = MEMORY
+) -> list[Twin]:
     """Run the graph over the batches; at each convertible convolution `visit` may return the layer that replaces it.
 
-    A value is dropped after its last use, so memory holds the live activations of all batches, not all layers'.
+    A value is dropped after its last use: what is held are the live activations of all batches, not all layers', in
+    memory up to `memory` bytes and in temporary files beyond.
     returns    the network's outputs, a Twin for each batch
     Raises ModelError when the network cannot run on the batches.
     """
     with out_of_place_modules(network.graph):
-        return _walk(network, batches, visit)
+        return _walk(network, batches, visit, Shelf(memory))
 
 
-def _walk(network: Network, batches: Sequence[Tensor], visit: Callable[[Visit], nn.Module | None]) -> list[Twin]:
+def _walk(
+    network: Network, batches: Sequence[Tensor], visit: Callable[[Visit], nn.Module | None], shelf: Shelf
+) -> list[Twin]:
     sites = {site.node: site for site in network.sites}
     dense = {node: network.conv(site) for node, site in sites.items()}
     last_use = _last_uses(network.graph)
@@ -67,21 +73,30 @@ def _walk(network: Network, batches: Sequence[Tensor], visit: Callable[[Visit], 
             return [_both(network, node, values, b, lambda args, _: args[0]) for b in range(len(batches))]
         elif node in sites:
             seen = values[node.all_input_nodes[0]]
-            answers = [_run(dense[node], twin.dense, node=node) for twin in seen]
+            answers = [shelf.put(_run(dense[node], twin.dense, node=node)) for twin in seen]
             still = {n: v[0].dense for n, v in values.items()}
             layer = visit(Visit(sites[node], seen, answers, still))
             if layer is None:
                 same = dense[node]
                 values[node] = [
-                    Twin(y, y if p.converted is p.dense else same(p.converted))
+                    Twin(y, y if p.converted is p.dense else shelf.put(same(p.converted)))
                     for p, y in zip(seen, answers, strict=True)
                 ]
             else:
                 network.replace(sites[node].name, layer)
-                values[node] = [Twin(y, layer(p.converted)) for p, y in zip(seen, answers, strict=True)]
+                values[node] = [Twin(y, shelf.put(layer(p.converted))) for p, y in zip(seen, answers, strict=True)]
         else:
             values[node] = [
-                _both(network, node, values, b, lambda args, kwargs, node=node: call(network.graph, node, args, kwargs))
+                _shelved(
+                    shelf,
+                    _both(
+                        network,
+                        node,
+                        values,
+                        b,
+                        lambda args, kwargs, node=node: call(network.graph, node, args, kwargs),
+                    ),
+                )
                 for b in range(len(batches))
             ]
         for done in last_use.get(node, ()):
@@ -147,6 +162,11 @@ def _both(network: Network, node: fx.Node, values: dict[fx.Node, list[Twin]], ba
         return Twin(dense, dense)
     args, kwargs = map_arg((node.args, node.kwargs), lambda n: values[n][batch].converted)
     return Twin(dense, compute(args, kwargs))
+
+
+def _shelved(shelf: Shelf, twin: Twin) -> Twin:
+    dense = shelf.put(twin.dense)
+    return Twin(dense, dense if twin.converted is twin.dense else shelf.put(twin.converted))
 
 
 def _run(compute: Any, *args: Any, node: fx.Node | None = None) -> Any:
