@@ -19,10 +19,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bench.hed import ROOT, code
+from bench import arena
+from bench.arena import ROOT, code, rows, run, with_error
 from sepwise import records, zoo
 from sepwise.conversion import convert, plan_from, survey, totals_of
-from sepwise.errors import SepwiseError
 from sepwise.factor import FORMS
 from sepwise.sources.pictures import find_pictures
 from sepwise.sources.weights import read_weights, save_weights
@@ -41,18 +41,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], metavar="N")
     parser.add_argument("--results", type=Path, default=ROOT / "bench" / "results" / "cifar.jsonl")
     parser.add_argument("--baselines", type=Path, default=ROOT / ".cache" / "baselines", help="folder to keep them in")
-    parser.add_argument("--table", action="store_true", help="measure nothing, print what the records say")
-    args = parser.parse_args(arguments)
-    try:
-        if not args.table:
-            if args.pictures is None or args.weights is None:
-                parser.error("give --pictures and --weights, or --table")
-            measure(args)
-        print(table(args.results))
-    except SepwiseError as error:
-        print(f"bench cifar: {error}", file=sys.stderr)
-        return 1
-    return 0
+    return run(parser, arguments, ["pictures", "weights"], measure, table)
 
 
 def measure(args: argparse.Namespace) -> None:
@@ -111,10 +100,10 @@ def baseline(args: argparse.Namespace, seed: int, train: tuple[Tensor, Tensor]) 
     network.train().to(memory_format=torch.channels_last)
     for epoch in range(EPOCHS):
         order = torch.randperm(len(train[0]), generator=random)
-        for rows in order[: len(order) // BATCH * BATCH].split(BATCH):
-            x = prepared(augmented(train[0][rows], random)).contiguous(memory_format=torch.channels_last)
+        for batch in order[: len(order) // BATCH * BATCH].split(BATCH):
+            x = prepared(augmented(train[0][batch], random)).contiguous(memory_format=torch.channels_last)
             search.zero_grad()
-            F.cross_entropy(network(x), train[1][rows]).backward()
+            F.cross_entropy(network(x), train[1][batch]).backward()
             search.step()
             schedule.step()
         print(f"seed {seed}: epoch {epoch + 1} of {EPOCHS} of the baseline", file=sys.stderr, flush=True)
@@ -148,27 +137,17 @@ def key_of(about: dict[str, Any]) -> tuple[Any, ...]:
 
 
 def read(path: Path) -> Iterator[records.Record]:
-    return (r for r in (records.read(path) if path.exists() else ()) if r.what == "cifar.points_lost")
+    return arena.read(path, "cifar.points_lost")
 
 
 def table(path: Path) -> str:
     """Mean and standard error over seeds, of the last code that each row was measured with."""
-    rows: dict[tuple[str, str, float], dict[str, dict[int, records.Record]]] = {}
-    for record in read(path):
-        a = record.about
-        codes = rows.setdefault((a["network"], "+".join(a["forms"]), a["reduction"]), {})
-        codes[a["code"]] = codes.pop(a["code"], {}) | {a["seed"]: record}
     lines = [
         "| network | forms | fewer MACs | dense | points lost | same class | seeds |",
         "|---|---|---|---|---|---|---|",
     ]
-    for (network, forms, _), codes in sorted(rows.items()):
-        seeds = list(codes.values())[-1].values()
-        lost = np.array([r.value for r in seeds])
-        error = f" ± {lost.std(ddof=1) / len(lost) ** 0.5:.2f}" if len(lost) > 1 else ""
-        dense, same, reached = (np.mean([r.about[n] for r in seeds]) for n in ("dense", "agreement", "reached"))
-        lines.append(
-            f"| {network} | {forms} | {reached:.2f}× | {dense:.2f} % | {lost.mean():.2f}{error} | {same:.1f} % "
-            f"| {len(lost)} |"
-        )
+    for (network, forms, _), found in rows(read(path), lambda a: (a["network"], "+".join(a["forms"]), a["reduction"])):
+        dense, same, reached = (np.mean([r.about[n] for r in found]) for n in ("dense", "agreement", "reached"))
+        lost = with_error([r.value for r in found], 2)
+        lines.append(f"| {network} | {forms} | {reached:.2f}× | {dense:.2f} % | {lost} | {same:.1f} % | {len(found)} |")
     return "\n".join(lines)

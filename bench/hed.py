@@ -8,10 +8,8 @@ A seed draws the pictures. Finished cells of the same code are not done again: s
 from __future__ import annotations
 
 import argparse
-import hashlib
 import sys
 from collections.abc import Iterator, Sequence
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -19,16 +17,16 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from bench import arena
+from bench.arena import ROOT, code, rows, run, with_error
 from sepwise import records
 from sepwise.conversion import convert, plan_from, survey, totals_of
-from sepwise.errors import SepwiseError
 from sepwise.factor import FORMS
 from sepwise.measure import Agreement
 from sepwise.sources.batches import batches, prepare
 from sepwise.sources.models import LoadedModel, load_model
 from sepwise.sources.pictures import Picture, Pictures, find_pictures
 
-ROOT = Path(__file__).resolve().parents[1]
 CROP, BATCH, TESTED = 224, 8, 16
 PHOTOGRAPHS = ("astronaut.png", "chelsea.png", "coffee.png", "rocket.jpg")
 
@@ -41,18 +39,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--pictures", type=int, default=64, help="to fit on; default 64")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], metavar="N")
     parser.add_argument("--results", type=Path, default=ROOT / "bench" / "results" / "hed.jsonl")
-    parser.add_argument("--table", action="store_true", help="convert nothing, print what the records say")
-    args = parser.parse_args(arguments)
-    try:
-        if not args.table:
-            if args.images is None:
-                parser.error("give --images, or --table")
-            measure(args)
-        print(table(args.results))
-    except SepwiseError as error:
-        print(f"bench hed: {error}", file=sys.stderr)
-        return 1
-    return 0
+    return run(parser, arguments, ["images"], measure, table)
 
 
 def measure(args: argparse.Namespace) -> None:
@@ -101,30 +88,15 @@ def key_of(about: dict[str, Any]) -> tuple[Any, ...]:
     return tuple(map(str, (about[name] for name in ("forms", "pictures", "seed", "reduction", "code"))))
 
 
-@cache
-def code() -> str:
-    """What the results depend on: the rooms that convert."""
-    rooms = [ROOT / "src" / "sepwise" / room for room in ("conversion", "factor", "measure")]
-    files = sorted(path for room in rooms for path in room.glob("*.py"))
-    return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()[:12]
-
-
 def read(path: Path) -> Iterator[records.Record]:
-    return (r for r in (records.read(path) if path.exists() else ()) if r.what == "hed.f1")
+    return arena.read(path, "hed.f1")
 
 
 def table(path: Path) -> str:
     """Mean and standard error over seeds, of the last code that each row was measured with."""
-    rows: dict[tuple[str, int, float], dict[str, dict[int, dict[str, Any]]]] = {}
-    for record in read(path):
-        a = record.about
-        codes = rows.setdefault(("+".join(a["forms"]), a["pictures"], a["reduction"]), {})
-        codes[a["code"]] = codes.pop(a["code"], {}) | {a["seed"]: a}
     lines = ["| forms | pictures | fewer MACs | F1 | mean absolute difference | seeds |", "|---|---|---|---|---|---|"]
-    for (forms, count, _), codes in sorted(rows.items()):
-        seeds = list(codes.values())[-1].values()
-        f1 = np.array([a["f1"] for a in seeds])
-        error = f" ± {f1.std(ddof=1) / len(f1) ** 0.5:.4f}" if len(f1) > 1 else ""
-        off, reached = (np.mean([a[name] for a in seeds]) for name in ("mean_absolute_difference", "reached"))
-        lines.append(f"| {forms} | {count} | {reached:.2f}× | {f1.mean():.4f}{error} | {off:.4f} | {len(f1)} |")
+    for (forms, count, _), found in rows(read(path), lambda a: ("+".join(a["forms"]), a["pictures"], a["reduction"])):
+        off, reached = (np.mean([r.about[n] for r in found]) for n in ("mean_absolute_difference", "reached"))
+        f1 = with_error([r.value for r in found], 4)
+        lines.append(f"| {forms} | {count} | {reached:.2f}× | {f1} | {off:.4f} | {len(found)} |")
     return "\n".join(lines)

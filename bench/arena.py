@@ -1,0 +1,72 @@
+"""What the arenas of the converter share: the frame of a command, which code a record belongs to, means over seeds."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sepwise import records
+from sepwise.errors import SepwiseError
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def run(
+    parser: argparse.ArgumentParser,
+    arguments: Sequence[str],
+    needed: Sequence[str],
+    measure: Callable[[argparse.Namespace], None],
+    table: Callable[[Path], str],
+) -> int:
+    """Measure, unless --table is given, and print the table; `needed` are the options that measuring takes."""
+    parser.add_argument("--table", action="store_true", help="measure nothing, print what the records say")
+    args = parser.parse_args(arguments)
+    if not args.table and any(getattr(args, name) is None for name in needed):
+        parser.error(f"give {' and '.join(f'--{name}' for name in needed)}, or --table")
+    try:
+        if not args.table:
+            measure(args)
+        print(table(args.results))
+    except SepwiseError as error:
+        print(f"{parser.prog}: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+@cache
+def code() -> str:
+    """What the results depend on: the rooms that convert."""
+    rooms = [ROOT / "src" / "sepwise" / room for room in ("conversion", "factor", "measure")]
+    files = sorted(path for room in rooms for path in room.glob("*.py"))
+    return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()[:12]
+
+
+def read(path: Path, what: str) -> Iterator[records.Record]:
+    """The records of one quantity; none where there is no file yet."""
+    return (r for r in (records.read(path) if path.exists() else ()) if r.what == what)
+
+
+def rows(
+    found: Iterator[records.Record], row_of: Callable[[dict[str, Any]], tuple]
+) -> list[tuple[tuple, list[records.Record]]]:
+    """Each row of a table, in order, with one record for each seed: the newest of the code last measured with."""
+    by_code: dict[tuple, dict[str, dict[int, records.Record]]] = {}
+    for record in found:
+        codes = by_code.setdefault(row_of(record.about), {})
+        name = record.about["code"]
+        codes[name] = codes.pop(name, {}) | {record.about["seed"]: record}
+    return [(row, list(list(codes.values())[-1].values())) for row, codes in sorted(by_code.items())]
+
+
+def with_error(values: Sequence[float], digits: int) -> str:
+    """The mean, with its standard error where there are several."""
+    numbers = np.array(values)
+    error = f" ± {numbers.std(ddof=1) / len(numbers) ** 0.5:.{digits}f}" if len(numbers) > 1 else ""
+    return f"{numbers.mean():.{digits}f}{error}"
