@@ -1,5 +1,7 @@
 """The solver against brute force, and budgets that are wrong or cannot be met."""
 
+# pyright: reportOptionalMemberAccess=false, reportOptionalSubscript=false
+
 import os
 from itertools import product
 
@@ -9,15 +11,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import optimize
 
+from sepwise.conversion.budget import Totals, check_budget
 from sepwise.conversion.fit import Fitted
-from sepwise.conversion.planner import check_budget, plan_from
+from sepwise.conversion.planner import plan_from
 from sepwise.conversion.survey import Candidate, LayerSurvey, Survey
+from sepwise.conversion.times import Time, Times
 from sepwise.errors import BudgetError
 from sepwise.geometry import ConvShape, Geometry
 
 NOTHING = Fitted((), torch.zeros(1), 0.0)
 CONV = ConvShape(8, 8, Geometry.of((3, 3)))  # 576 weights
-OTHERS = (700, 90)  # MACs and parameters of layers that no survey saw
+OTHERS = Totals(700, 90, 400)  # of layers that no survey saw; 40 bytes belong to buffers
 
 
 def surveyed(layers: list[tuple[int, list[tuple[int, int, float]]]]) -> Survey:
@@ -34,23 +38,37 @@ def surveyed(layers: list[tuple[int, list[tuple[int, int, float]]]]) -> Survey:
     return Survey(found, {}, "fold", None, (8, 8))  # type: ignore[arg-type]
 
 
-def totals(survey: Survey) -> tuple[int, int]:
-    return (
-        OTHERS[0] + sum(layer.macs for layer in survey.layers),
-        OTHERS[1] + sum(layer.conv.parameters for layer in survey.layers),
-    )
+def totals(survey: Survey) -> Totals:
+    parameters = sum(layer.conv.parameters for layer in survey.layers)
+    macs = sum(layer.macs for layer in survey.layers)
+    return Totals(OTHERS.macs + macs, OTHERS.parameters + parameters, OTHERS.weight_bytes + 4 * parameters)
+
+
+def timed(survey: Survey) -> Times:
+    """Times that no other cost predicts: a candidate of many parameters is fast, one of few is slow."""
+    layers = {
+        layer.name: {None: Time(layer.macs / 100, "stock")}
+        | {("cp", c.rank): Time(abs(c.parameters - 300) / 60, "one operation") for c in layer.candidates}
+        for layer in survey.layers
+    }
+    base = 3 + sum(times[None].ms for times in layers.values())
+    return Times(1.1 * base, "eager channels_last", base, layers, 1, (8, 8))
 
 
 def brute_force(survey: Survey, budget: dict[str, float]) -> float | None:
     """The least summed effect of all combinations that meet the budget; None when none does."""
-    total, best = totals(survey), None
+    times, best = timed(survey), None
+    total = {**totals(survey)._asdict(), "latency": times.dense_ms}
     for picks in product(*((None, *layer.candidates) for layer in survey.layers)):
-        macs, parameters, effect = *OTHERS, 0.0
+        spent, effect = {**OTHERS._asdict(), "latency": 3.0}, 0.0
         for layer, pick in zip(survey.layers, picks, strict=True):
-            macs += pick.macs if pick else layer.macs
-            parameters += pick.parameters if pick else layer.conv.parameters
+            parameters = pick.parameters if pick else layer.conv.parameters
+            spent["macs"] += pick.macs if pick else layer.macs
+            spent["parameters"] += parameters
+            spent["weight_bytes"] += 4 * parameters
+            spent["latency"] += times.layers[layer.name][("cp", pick.rank) if pick else None].ms
             effect += pick.effect if pick else 0.0
-        met = macs <= budget.get("macs", 1) * total[0] and parameters <= budget.get("parameters", 1) * total[1]
+        met = all(spent[unit] <= fraction * total[unit] + 1e-9 for unit, fraction in budget.items())
         if met and (best is None or effect < best):
             best = effect
     return best
@@ -61,27 +79,34 @@ def summed_effect(plan) -> float:
 
 
 candidates = st.tuples(st.integers(20, 900), st.integers(5, 500), st.floats(1e-5, 2.0))
+fractions = st.sampled_from([0.95, 0.8, 0.6, 0.45])
 layers = st.lists(st.tuples(st.integers(300, 1500), st.lists(candidates, max_size=4)), min_size=1, max_size=5)
 
 
 @settings(max_examples=60, deadline=None)
-@given(layers, st.sampled_from([0.95, 0.8, 0.6, 0.45]), st.sampled_from([None, 0.9, 0.5]))
-def test_the_plan_is_as_good_as_brute_force(found, macs, parameters):
+@given(
+    layers,
+    st.dictionaries(st.sampled_from(["macs", "parameters", "weight_bytes", "latency"]), fractions, min_size=1),
+)
+def test_the_plan_is_as_good_as_brute_force(found, budget):
     survey = surveyed(found)
-    budget = {"macs": macs} | ({"parameters": parameters} if parameters else {})
     best = brute_force(survey, budget)
     if best is None:
         with pytest.raises(BudgetError, match="cannot"):
-            plan_from(survey, budget, totals(survey))
+            plan_from(survey, budget, totals(survey), timed(survey))
         return
-    plan = plan_from(survey, budget, totals(survey))
+    plan = plan_from(survey, budget, totals(survey), timed(survey))
     assert summed_effect(plan) == pytest.approx(best, rel=1e-9, abs=1e-9)
-    for unit, fraction in budget.items():
+    for unit in ("macs", "parameters"):
         dense, planned = getattr(plan, unit)
-        assert planned <= fraction * dense
+        assert planned <= budget.get(unit, 1e9) * dense
         assert planned == dense - sum(
             getattr(c, f"{unit}_before") - getattr(c, f"{unit}_after") for c in plan.layers.values()
         )
+    assert plan.weight_bytes[1] <= budget.get("weight_bytes", 1e9) * plan.weight_bytes[0]
+    assert plan.weight_bytes[0] - plan.weight_bytes[1] == 4 * (plan.parameters[0] - plan.parameters[1])
+    assert plan.latency.predicted <= budget.get("latency", 1e9) + 1e-9
+    assert plan.latency.predicted_ms == pytest.approx(3 + sum(c.milliseconds[1] for c in plan.layers.values()))
     assert plan.budget == budget
 
 
@@ -141,6 +166,23 @@ def test_two_budgets_that_exclude_each_other():
         plan_from(survey, {"macs": 0.6, "parameters": 0.3}, totals(survey))
 
 
+def test_budgets_that_a_survey_alone_cannot_meet():
+    with pytest.raises(BudgetError, match="latency needs the times of all candidates"):
+        plan_from(SURVEY, {"latency": 0.5}, totals(SURVEY))
+    with pytest.raises(BudgetError, match="an agreement is met by converting and measuring"):
+        plan_from(SURVEY, {"agreement": 0.9}, totals(SURVEY))
+
+
+def test_a_corrected_prediction_is_what_was_measured():
+    times = timed(SURVEY)
+    plan = plan_from(SURVEY, {"latency": 0.6}, totals(SURVEY), times)
+    assert plan.latency.measured is None
+    slower = times.corrected(plan.layers, 1.3 * plan.latency.predicted_ms)
+    assert slower.predicted_ms(plan.layers) == pytest.approx(1.3 * plan.latency.predicted_ms)
+    assert slower.scale > 1.3  # the rest of the network is what it was
+    assert slower.predicted_ms({}) == times.predicted_ms({}) == times.base_ms
+
+
 def test_nothing_to_convert():
     nothing = Survey((), {"conv": "it is called 2 times"}, "fold", None, (8, 8))  # type: ignore[arg-type]
     plan = plan_from(nothing, {"macs": 1.0}, OTHERS)
@@ -154,7 +196,7 @@ def test_nothing_to_convert():
     ("budget", "message"),
     [
         ({}, "the budget is empty"),
-        ({"flops": 0.5}, "budget 'flops': expected one of macs, parameters"),
+        ({"flops": 0.5}, "budget 'flops': expected one of macs, parameters, weight_bytes, latency, agreement"),
         ({"macs": 0}, "macs=0: expected a fraction"),
         ({"macs": -0.5}, "above 0 and at most 1"),
         ({"macs": 1.5}, r"macs=1\.5: expected a fraction"),
@@ -162,6 +204,8 @@ def test_nothing_to_convert():
         ({"macs": "0.5"}, r"macs='0\.5'"),
         ({"macs": float("nan")}, "macs=nan"),
         ({"macs": True}, "macs=True"),
+        ({"agreement": 1}, "agreement=1: expected the least agreement"),
+        ({"agreement": 95}, "agreement=95: .* between 0 and 1"),
     ],
 )
 def test_budgets_that_are_none(budget, message):

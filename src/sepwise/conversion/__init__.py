@@ -1,12 +1,13 @@
 """Model in, model out: convolutions planned, fitted, replaced and fused. Knows no files of pictures and no pages."""
 
 from .apply import convert, rebuild
+from .budget import check_budget, totals_of
 from .curve import at_budgets, in_forms
 from .export import export, save_program
 from .fuse import FusedNetwork, FusionReport, fuse
 from .plan import Choice, Plan
-from .planner import check_budget, plan_from
-from .planning import plan, totals_of
+from .planner import plan_from
+from .planning import plan
 from .survey import Survey, survey
 
 __all__ = [

@@ -10,6 +10,7 @@ from torch import nn
 
 from ..errors import BudgetError
 from .apply import filled_layer, nearest_layer
+from .budget import Totals
 from .graph import copy_of
 from .plan import Plan
 from .planner import plan_from
@@ -19,7 +20,7 @@ FRACTIONS = (0.5, 0.35, 0.25, 0.18, 0.125)
 
 
 def at_budgets(
-    survey: Survey, totals: tuple[int, int], fractions: Sequence[float] = FRACTIONS
+    survey: Survey, totals: Totals, fractions: Sequence[float] = FRACTIONS
 ) -> Iterator[tuple[Plan, nn.Module, nn.Module]]:
     """For each fraction of the dense MACs that can be met: the plan, the network with the survey's fits, and data-free.
 
@@ -35,7 +36,7 @@ def at_budgets(
 
 
 def in_forms(
-    survey: Survey, forms: Sequence[str], budget: Mapping[str, float], totals: tuple[int, int]
+    survey: Survey, forms: Sequence[str], budget: Mapping[str, float], totals: Totals
 ) -> tuple[Plan, nn.Module]:
     """The best plan that uses these forms only, and a network of its own with the survey's fits.
 

@@ -28,6 +28,8 @@ class Choice:
     energy_kept          fraction of the dense weight's energy that the chain keeps; 1.0 for "dense"
     effect               relative squared change of the network's output when only this layer is converted; 0 for
                          "dense", None when it was not measured
+    milliseconds         (dense, chosen) with the activation that follows, one picture; None when it was not timed
+    kernel               what was timed for the chosen form
     """
 
     form: str
@@ -39,6 +41,48 @@ class Choice:
     parameters_after: int
     energy_kept: float | None = None
     effect: float | None = None
+    milliseconds: tuple[float, float] | None = None
+    kernel: str | None = None
+
+
+@dataclass(frozen=True)
+class Latency:
+    """How long the converted network takes, one picture, when it runs through `fuse`.
+
+    dense_ms        the dense network in its own fastest form in stock PyTorch, whose name is `dense_form`
+    predicted_ms    the sum over its layers, and the rest of the network
+    measured_ms     of the whole network, in the same rounds as `dense_ms`; None when it was not measured
+    threads, size   PyTorch's threads, and the spatial size of the picture
+    """
+
+    dense_ms: float
+    dense_form: str
+    predicted_ms: float
+    measured_ms: float | None
+    threads: int
+    size: tuple[int, ...]
+
+    @property
+    def predicted(self) -> float:
+        """As a fraction of the dense network."""
+        return self.predicted_ms / self.dense_ms
+
+    @property
+    def measured(self) -> float | None:
+        return None if self.measured_ms is None else self.measured_ms / self.dense_ms
+
+
+@dataclass(frozen=True)
+class Agreed:
+    """How far the network converted by a plan agreed with the dense one, on pictures it was not fitted on.
+
+    metric      "f1", "top1" or "correlation", by the kind of output
+    pictures    how many were held out
+    """
+
+    metric: str
+    value: float
+    pictures: int
 
 
 @dataclass(frozen=True)
@@ -50,7 +94,10 @@ class Plan:
     budget        what was asked for, e.g. {"macs": 0.25}: fractions of the dense network's
     macs          (dense, planned) multiply-accumulates of the whole network for one picture
     parameters    (dense, planned) weights of the whole network
+    weight_bytes  (dense, planned) bytes of everything that a file of its weights holds
     size          spatial size of that picture
+    latency       predicted and measured; None when nothing was timed
+    agreement     measured when the budget asks for it
     """
 
     layers: dict[str, Choice]
@@ -58,7 +105,10 @@ class Plan:
     budget: dict[str, float] = field(default_factory=dict)
     macs: tuple[int, int] = (0, 0)
     parameters: tuple[int, int] = (0, 0)
+    weight_bytes: tuple[int, int] = (0, 0)
     size: tuple[int, ...] = ()
+    latency: Latency | None = None
+    agreement: Agreed | None = None
 
     @property
     def converted(self) -> dict[str, Choice]:
@@ -82,8 +132,11 @@ class Plan:
             raise PlanError(f'{path} is no plan of this version: its "format" must be "{FORMAT}"')
         try:
             layers = {name: _choice(name, **values) for name, values in data.pop("layers").items()}
-            rest: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items()}
-            plan = cls(layers=layers, **rest)
+            told = {"latency": Latency, "agreement": Agreed}
+            read: dict[str, Any] = {
+                name: kind(**_tuples(data.pop(name))) for name, kind in told.items() if data.get(name)
+            }
+            plan = cls(layers=layers, **read, **_tuples(data))
         except (TypeError, KeyError, AttributeError) as error:
             raise PlanError(f"{path} is a damaged plan: {error}") from None
         if plan.batch_norm not in get_args(BatchNorm):
@@ -91,12 +144,24 @@ class Plan:
         return plan
 
     def __str__(self) -> str:
-        rows = [("layer", "form", "rank", "MACs before", "MACs after", "x", "energy kept", "why")]
+        timed = any(c.milliseconds for c in self.layers.values())
+        head = (
+            "layer",
+            "form",
+            "rank",
+            "MACs before",
+            "MACs after",
+            "x",
+            *(("ms before", "ms after") if timed else ()),
+        )
+        rows = [(*head, "energy kept", "why")]
         for name, c in self.layers.items():
             kept = "" if c.energy_kept is None else f"{c.energy_kept:.3f}"
             rank = "" if c.rank is None else str(c.rank)
             ratio = f"{c.macs_before / c.macs_after:.1f}" if c.macs_after else ""
-            rows.append((name, c.form, rank, f"{c.macs_before:,}", f"{c.macs_after:,}", ratio, kept, c.why))
+            times = [f"{ms:.3f}" for ms in c.milliseconds] if c.milliseconds else [""] * 2 * timed
+            counts = (f"{c.macs_before:,}", f"{c.macs_after:,}", ratio)
+            rows.append((name, c.form, rank, *counts, *times, kept, c.why))
         widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]) - 1)]
         left = {0, 1}
         lines = [
@@ -110,14 +175,34 @@ class Plan:
         before, after = self.macs
         seen = f" for one input of {'x'.join(map(str, self.size))}" if self.size else ""
         fewer = f" ({before / after:.2f}x fewer)" if after else ""
-        total = f"whole network{seen}: {before:,} -> {after:,} MACs{fewer}"
-        return "\n".join([*lines, total])
+        lines.append(f"whole network{seen}: {before:,} -> {after:,} MACs{fewer}")
+        if self.latency:
+            lines.append(_latency(self.latency))
+        if self.agreement:
+            told = self.agreement
+            lines.append(f"agreement, {told.metric}: {told.value:.4f} on {told.pictures} pictures held out of the fit")
+        return "\n".join(lines)
+
+
+def _latency(told: Latency) -> str:
+    size, threads = "x".join(map(str, told.size)), f"{told.threads} thread" + "s" * (told.threads != 1)
+    found = "not measured"
+    if told.measured is not None:
+        found = f"measured {told.measured_ms:.2f} ms ({1 / told.measured:.2f}x faster)"
+    return (
+        f"one input of {size}, {threads}: {told.dense_ms:.2f} ms dense ({told.dense_form}), predicted "
+        f"{told.predicted_ms:.2f} ms ({1 / told.predicted:.2f}x faster) through fuse, {found}"
+    )
+
+
+def _tuples(data: dict[str, Any]) -> dict[str, Any]:
+    return {k: tuple(v) if isinstance(v, list) else v for k, v in data.items()}
 
 
 def _choice(name: str, form: str, rank: Any = None, **rest: Any) -> Choice:
     if form != "dense" and form not in FORMS:
         raise PlanError(f"the plan gives {name} the form {form!r}; the forms are dense, {', '.join(FORMS)}")
-    choice = Choice(form=form, rank=tuple(rank) if isinstance(rank, list) else rank, **rest)
+    choice = Choice(form=form, rank=tuple(rank) if isinstance(rank, list) else rank, **_tuples(rest))
     for what in ("macs_before", "macs_after", "parameters_before", "parameters_after"):
         if type(getattr(choice, what)) is not int:
             raise TypeError(f"{name}: {what} must be an integer, not {getattr(choice, what)!r}")

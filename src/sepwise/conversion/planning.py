@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from torch import Tensor, nn
 
 from ..factor import FORMS
-from ..measure import cost
+from .budget import check_budget, totals_of
 from .plan import BatchNorm, Plan
-from .planner import check_budget, plan_from
-from .survey import Progress, Survey, survey
+from .planner import plan_from
+from .survey import Progress, survey
 
 
 def plan(
@@ -48,9 +48,3 @@ def plan(
     wanted = check_budget(budget)
     found = survey(model, batches or [example], forms=forms, batch_norm=batch_norm, progress=progress)
     return plan_from(found, wanted, totals_of(found, example))
-
-
-def totals_of(found: Survey, example: Tensor) -> tuple[int, int]:
-    """(MACs for one picture, parameters) of the dense network that was surveyed."""
-    total = cost(found.network.model, example[:1])
-    return total.macs, total.parameters

@@ -44,12 +44,18 @@ class Candidate:
 
 @dataclass(frozen=True)
 class LayerSurvey:
-    """One layer: what it is, what it costs dense, and what it could become."""
+    """One layer: what it is, what it costs dense, and what it could become.
+
+    size        spatial size of its input
+    itemsize    bytes of one weight
+    """
 
     name: str
     conv: ConvShape
     macs: int
     candidates: tuple[Candidate, ...]
+    size: tuple[int, ...] = ()
+    itemsize: int = 4
 
 
 @dataclass(frozen=True)
@@ -120,7 +126,7 @@ def _survey_layer(
     size = tuple(at.inputs[0].dense.shape[2:])
     options = [c for form in forms for c in _options(conv, size, form)]
     if not options:
-        return LayerSurvey(at.site.name, conv, conv.macs(size), ())
+        return LayerSurvey(at.site.name, conv, conv.macs(size), (), size, module.weight.element_size())
     moments = MomentSum(conv, module.padding_mode, per_picture)
     for twin, answer in zip(at.inputs, at.outputs, strict=True):
         moments.add(twin.dense, answer)
@@ -143,7 +149,8 @@ def _survey_layer(
                 fitted,
             )
         )
-    return LayerSurvey(at.site.name, conv, conv.macs(size), tuple(candidates))
+    found = tuple(candidates)
+    return LayerSurvey(at.site.name, conv, conv.macs(size), found, size, module.weight.element_size())
 
 
 def _options(conv: ConvShape, size: tuple[int, ...], form: str) -> Iterator[tuple[str, Rank, int]]:
