@@ -47,7 +47,8 @@ def test_json_holds_the_same_numbers(explain):
     assert [step["shape"] for step in depthwise["steps"]] == [[8, 8, 3], [8, 8, 256]]
     assert [step["parameters"] for step in depthwise["steps"]] == [75, 768]
     assert (depthwise["multiplications"], depthwise["ratio"]) == (53_952, 53_952 / 1_228_800)
-    assert set(data["forms"]) == {"dense", "spatial_each", "spatial", "depthwise", "blueprint", "grouped"}
+    spatial = {"spatial_each", "spatial", "spatial_reversed"}
+    assert set(data["forms"]) == {"dense", *spatial, "depthwise", "blueprint", "grouped"}
 
 
 def test_options_reach_the_arithmetic(explain):
@@ -57,6 +58,7 @@ def test_options_reach_the_arithmetic(explain):
     forms = data["forms"]
     assert forms["depthwise"]["steps"][0]["shape"] == [8, 16, 8]
     assert forms["spatial"]["steps"][0]["shape"] == [8, 16, 2]
+    assert forms["spatial_reversed"]["steps"][0]["shape"] == [16, 16, 2]
     assert forms["blueprint"]["steps"][0]["shape"] == [16, 16, 12]
     assert forms["grouped"]["steps"][0]["groups"] == 2
 

@@ -17,7 +17,7 @@ quick = settings(max_examples=30, deadline=None, derandomize=True)
 
 
 def test_the_forms_in_their_order():
-    assert list(FORMS) == ["depthwise", "blueprint", "spatial", "cp", "tucker"]
+    assert list(FORMS) == ["depthwise", "blueprint", "spatial", "spatial_reversed", "cp", "tucker"]
 
 
 def random_weight(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -33,7 +33,7 @@ def weights(draw, axes: tuple[int, int] = (1, 3)) -> tuple[torch.Tensor, int]:
 
 
 def for_form(form: str):
-    return weights(axes=(2, 3) if form == "spatial" else (1, 3))
+    return weights(axes=(2, 3) if form.startswith("spatial") else (1, 3))
 
 
 def ranks_of(form: str, weight: torch.Tensor, groups: int) -> list:
@@ -256,6 +256,7 @@ def test_resnet56_in_every_form(form, rank, macs):
         ("depthwise", 2, 12 * 15 + 8 * 6, (12 * 15 + 8 * 6) * 25),
         ("blueprint", 2, 16 * 3 + 16 * 15, 16 * 3 * 110 + 16 * 15 * 25),
         ("spatial", 4, 8 * 3 * 3 + 8 * 4 * 5, 8 * 3 * 3 * 5 * 11 + 8 * 4 * 5 * 25),
+        ("spatial_reversed", 4, 8 * 3 * 5 + 8 * 4 * 3, 8 * 3 * 5 * 10 * 5 + 8 * 4 * 3 * 25),
         ("cp", 4, 8 * 3 + 8 * 15 + 8 * 4, 8 * 3 * 110 + (8 * 15 + 8 * 4) * 25),
         ("tucker", (2, 3), 4 * 3 + 6 * 2 * 15 + 8 * 3, 4 * 3 * 110 + (6 * 2 * 15 + 8 * 3) * 25),
     ],

@@ -66,6 +66,8 @@ def test_a8_columns_then_rows_and_planes_then_depth():
     for form in ("spatial", "spatial_each"):
         assert [s.conv.geometry.kernel for s in flat.forms[form].steps] == [(5, 1), (1, 3)]
         assert [s.conv.geometry.kernel for s in deep.forms[form].steps] == [(3, 4, 1), (1, 1, 5)]
+    assert [s.conv.geometry.kernel for s in flat.forms["spatial_reversed"].steps] == [(1, 3), (5, 1)]
+    assert [s.conv.geometry.kernel for s in deep.forms["spatial_reversed"].steps] == [(1, 4, 5), (3, 1, 1)]
 
 
 def test_a9_depthwise_is_grouped_with_one_channel_a_group():

@@ -47,8 +47,8 @@ def test_what_one_layer_says():
 def test_energy_is_that_of_the_factors():
     conv = nn.Conv2d(6, 8, 3)
     layer = only_layer(conv)
-    assert set(layer.energy) == {"depthwise", "blueprint", "spatial", "cp", "tucker"}
-    for form in ("depthwise", "blueprint", "spatial"):
+    assert set(layer.energy) == {"depthwise", "blueprint", "spatial", "spatial_reversed", "cp", "tucker"}
+    for form in ("depthwise", "blueprint", "spatial", "spatial_reversed"):
         for rank, kept in layer.energy[form].items():
             assert kept == pytest.approx(factorize(conv.weight.double(), form, rank).energy_kept, abs=1e-6)
         assert list(layer.energy[form]) == [1, 2, 3, 4]
@@ -94,7 +94,7 @@ def test_a_large_depthwise_kernel_of_low_rank_is_worth_splitting():
     conv = nn.Conv2d(8, 8, 7, groups=8)
     conv.weight.data = torch.einsum("cu,cv->cuv", torch.rand(8, 7), torch.rand(8, 7)).unsqueeze(1)
     layer = only_layer(conv, (20, 20))
-    assert set(layer.energy) == {"spatial"}
+    assert set(layer.energy) == {"spatial", "spatial_reversed"}
     assert layer.skipped["depthwise"] == "every output sees one channel already"
     assert layer.verdict.reason.startswith("spatial rank 1 keeps")
 
@@ -119,7 +119,11 @@ def test_a_share_is_never_rounded_up_to_all():
     ("conv", "size", "forms"),
     [
         (nn.Conv1d(16, 16, 5), (30,), {"depthwise", "blueprint", "cp", "tucker"}),
-        (nn.Conv3d(8, 8, (3, 2, 2)), (6, 6, 6), {"depthwise", "blueprint", "spatial", "cp", "tucker"}),
+        (
+            nn.Conv3d(8, 8, (3, 2, 2)),
+            (6, 6, 6),
+            {"depthwise", "blueprint", "spatial", "spatial_reversed", "cp", "tucker"},
+        ),
     ],
     ids=["1-D", "3-D"],
 )
@@ -132,10 +136,17 @@ def test_one_and_three_axes(conv, size, forms):
 def test_large_weights_skip_the_iterative_forms_unless_asked():
     conv = nn.Conv2d(20, 20, 3)
     layer = only_layer(conv)
-    assert set(layer.energy) == {"depthwise", "blueprint", "spatial"}
+    assert set(layer.energy) == {"depthwise", "blueprint", "spatial", "spatial_reversed"}
     assert "iterative=True" in layer.skipped["cp"]
     assert "iterative=True" in layer.skipped["tucker"]
-    assert set(only_layer(conv, iterative=True).energy) == {"depthwise", "blueprint", "spatial", "cp", "tucker"}
+    assert set(only_layer(conv, iterative=True).energy) == {
+        "depthwise",
+        "blueprint",
+        "spatial",
+        "spatial_reversed",
+        "cp",
+        "tucker",
+    }
 
 
 class Mixed(nn.Module):

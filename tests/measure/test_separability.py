@@ -20,7 +20,7 @@ def random_weight(*shape: int, seed: int = 0) -> torch.Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
-@pytest.mark.parametrize("form", ["depthwise", "blueprint", "spatial"])
+@pytest.mark.parametrize("form", ["depthwise", "blueprint", "spatial", "spatial_reversed"])
 @pytest.mark.parametrize(("shape", "groups"), [((6, 4, 3, 3), 1), ((6, 2, 3, 2), 2), ((4, 1, 2, 3, 3), 4)])
 def test_the_curve_is_the_energy_of_the_factors(form, shape, groups):
     weight = random_weight(*shape)

@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--rank",
         type=int,
         metavar="R",
-        help="middle channels of the spatial form (default: input channels) and rank of blueprint (default: 1)",
+        help="middle channels of the spatial forms (default: input channels) and rank of blueprint (default: 1)",
     )
     parser.add_argument("--matrix", metavar="ROWS", help='a kernel to separate, such as "-1,0,1;-2,0,2;-1,0,1"')
 

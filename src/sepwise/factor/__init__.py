@@ -14,9 +14,12 @@ from .cp import CP
 from .depthwise import Depthwise
 from .factors import Factors, Form, MatrixForm, Rank, energy_kept, shape_of
 from .spatial import Spatial
+from .spatial_reversed import SpatialReversed
 from .tucker import Tucker
 
-FORMS: dict[str, Form] = {form.name: form for form in (Depthwise(), Blueprint(), Spatial(), CP(), Tucker())}
+FORMS: dict[str, Form] = {
+    form.name: form for form in (Depthwise(), Blueprint(), Spatial(), SpatialReversed(), CP(), Tucker())
+}
 
 __all__ = [
     "FORMS",
@@ -40,6 +43,7 @@ def factorize(weight: Tensor, form: str = "depthwise", rank: Rank | None = None,
     form       "depthwise"   depthwise -> pointwise             rank = depth multiplier        (optimal)
                "blueprint"   pointwise -> depthwise             rank = filters per output      (optimal)
                "spatial"     all axes but the last -> the last  rank = middle channels / group (optimal)
+               "spatial_reversed"  all but the first -> the first  rank = middle channels / group (optimal)
                "cp"          pointwise -> depthwise -> pointwise  rank = middle channels / group
                "tucker"      pointwise -> dense core -> pointwise rank = (core in, core out) / group
     rank       None: the full rank, at which the chain is exact

@@ -55,7 +55,7 @@ class MatrixForm(Form, Protocol):
 class Factors:
     """A dense weight written as a chain of convolutions.
 
-    form           "depthwise", "blueprint", "spatial", "cp" or "tucker"
+    form           "depthwise", "blueprint", "spatial", "spatial_reversed", "cp" or "tucker"
     rank           see `factorize`
     groups         groups of the dense convolution
     steps          shape of each step, at stride 1 without padding

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from math import gcd, prod
 from typing import Any
 
@@ -92,7 +93,8 @@ class Account:
 
 @dataclass(frozen=True)
 class Explanation:
-    """All forms of one convolution: "dense", "spatial_each", "spatial", "depthwise", "blueprint", "grouped"."""
+    """All forms of one convolution: "dense", "spatial_each", "spatial", "spatial_reversed", "depthwise", "blueprint" and
+    "grouped"."""
 
     conv: ConvShape
     size: tuple[int, ...]
@@ -138,7 +140,8 @@ def explain(
     size                spatial size of the input, pixels; kernel has as many entries
     depth_multiplier    filters for each input channel in the depthwise form
     groups              of the grouped form; None: the most that divide both numbers of channels
-    rank                of "spatial" (middle channels; None: as many as input channels) and "blueprint" (None: 1)
+    rank                of "spatial" and "spatial_reversed" (middle channels; None: as many as input channels) and
+                        of "blueprint" (None: 1)
     Raises ShapeError when the sizes do not fit each other.
 
     >>> forms = explain((12, 12), 3, (5, 5), 256).forms
@@ -159,9 +162,11 @@ def explain(
         except ShapeError as error:
             forms[name] = Account(title, (), str(error), total)
 
-    middle = rank or _middle_channels(dense)
     add("spatial_each", "spatially separable, each kernel = column · row", lambda: _each_kernel(dense))
-    add("spatial", f"spatially separable, {middle} middle channels", lambda: _low_rank("spatial", dense, middle))
+    for name, order in (("spatial", ""), ("spatial_reversed", " in the other order")):
+        middle = rank or _middle_channels(name, dense)
+        title = f"spatially separable{order}, {middle} middle channels"
+        add(name, title, partial(_low_rank, name, dense, middle))
     add(
         "depthwise",
         f"depthwise separable, depth multiplier {depth_multiplier}",
@@ -195,9 +200,9 @@ def _low_rank(name: str, dense: ConvShape, rank: int) -> tuple[ConvShape, ...]:
     return form.steps(dense, check_rank(form, dense, rank))
 
 
-def _middle_channels(dense: ConvShape) -> int:
+def _middle_channels(name: str, dense: ConvShape) -> int:
     """As many as input channels, but no more than reproduce every kernel."""
-    form = form_named("spatial")
+    form = form_named(name)
     full = dense.in_channels if form.why_not(dense) else form.full_rank(dense)
     assert isinstance(full, int)
     return min(dense.in_channels, full)

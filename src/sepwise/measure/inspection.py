@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ..factor import FORMS, MatrixForm, Rank
+from ..factor.spatial import Spatial
 from ..geometry import ConvShape
 from .cost import CONVENTION, Cost, tally
 from .separability import energy_curve, spatial_rank
@@ -249,7 +250,7 @@ def _curves(
     skipped: dict[str, str] = {}
     for name, form in FORMS.items():
         reason = form.why_not(conv)
-        if not reason and conv.in_channels == conv.groups and name != "spatial":
+        if not reason and conv.in_channels == conv.groups and not isinstance(form, Spatial):
             reason = "every output sees one channel already"
         is_closed = isinstance(form, MatrixForm)
         if not reason and not is_closed and not iterative and weight.numel() > ITERATIVE_WEIGHTS:

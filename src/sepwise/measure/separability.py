@@ -21,8 +21,8 @@ def energy_curve(
     """Share of the energy |W|^2 that `form` keeps, rank by rank.
 
     weight     (out, in / groups, *kernel)
-    ranks      None: every rank from 1 to the full one, from one set of singular values (depthwise, blueprint, spatial;
-               the forms cp and tucker have no such shortcut and need their ranks named)
+    ranks      None: every rank from 1 to the full one, from one set of singular values (depthwise, blueprint and
+               both spatial forms; cp and tucker have no such shortcut and need their ranks named)
     returns    fractions of 1, in the order of `ranks`; 1.0 for an all-zero weight
     Raises UnsupportedError when the form does not exist for this weight, ShapeError when a rank is out of range.
 

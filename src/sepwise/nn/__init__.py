@@ -20,6 +20,8 @@ from .layers import (
     CPConv3d,
     SpatialConv2d,
     SpatialConv3d,
+    SpatialReversedConv2d,
+    SpatialReversedConv3d,
     TuckerConv1d,
     TuckerConv2d,
     TuckerConv3d,
@@ -39,6 +41,8 @@ __all__ = [
     "SeparableConv3d",
     "SpatialConv2d",
     "SpatialConv3d",
+    "SpatialReversedConv2d",
+    "SpatialReversedConv3d",
     "TuckerConv1d",
     "TuckerConv2d",
     "TuckerConv3d",
@@ -49,6 +53,7 @@ LAYERS: tuple[type[FactoredConv], ...] = (
     *(SeparableConv1d, SeparableConv2d, SeparableConv3d),
     *(BlueprintConv1d, BlueprintConv2d, BlueprintConv3d),
     *(SpatialConv2d, SpatialConv3d),
+    *(SpatialReversedConv2d, SpatialReversedConv3d),
     *(CPConv1d, CPConv2d, CPConv3d),
     *(TuckerConv1d, TuckerConv2d, TuckerConv3d),
 )
@@ -66,7 +71,7 @@ def layer_for(
 ) -> FactoredConv:
     """A new layer of this form that stands for `conv`, its weights drawn at random.
 
-    form    "depthwise", "blueprint", "spatial", "cp" or "tucker"
+    form    "depthwise", "blueprint", "spatial", "spatial_reversed", "cp" or "tucker"
     rank    as in `factorize`; None: the full rank
     Raises UnsupportedError when the form does not exist, or not for `conv`.
 

@@ -1,4 +1,4 @@
-"""The layers that are nothing but their chain of steps: spatial, blueprint, CP and Tucker."""
+"""The layers that are nothing but their chain of steps: spatial in both orders, blueprint, CP and Tucker."""
 
 from __future__ import annotations
 
@@ -35,6 +35,34 @@ class SpatialConv3d(FactoredConv):
     """
 
     form, ndim = "spatial", 3
+
+
+class SpatialReversedConv2d(FactoredConv):
+    """1 x N, then N x 1: (N, in, H, W) -> `rank` middle channels for each group -> (N, out, H', W').
+
+        y = vertical * (horizontal * x) + bias
+
+    horizontal  (groups * rank, in / groups, 1, KW)
+    vertical    (out, rank, KH, 1)
+
+    `SpatialConv2d` in the other order: another set of kernels at the same rank. Arguments as in `torch.nn.Conv2d`.
+
+    >>> layer = SpatialReversedConv2d(8, 16, 5, padding=2, rank=4)
+    >>> [tuple(weight.shape) for weight in layer.weights], tuple(layer.dense_weight().shape)
+    ([(4, 8, 1, 5), (16, 4, 5, 1)], (16, 8, 5, 5))
+    """
+
+    form, ndim = "spatial_reversed", 2
+
+
+class SpatialReversedConv3d(FactoredConv):
+    """1 x H x W, then D x 1 x 1: space and then time where D is time, (2+1)D (Tran et al. 2018, arXiv 1711.11248).
+
+    horizontal  (groups * rank, in / groups, 1, KH, KW)
+    vertical    (out, rank, KD, 1, 1)
+    """
+
+    form, ndim = "spatial_reversed", 3
 
 
 class BlueprintConv1d(FactoredConv):
