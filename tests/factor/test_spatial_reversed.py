@@ -49,8 +49,13 @@ def test_three_axes_are_space_and_then_time():
 
 @pytest.mark.parametrize(
     ("kernel", "stride", "size", "first_costs"),
-    [((3, 3), (1, 1), (10, 10), "same"), ((3, 3), (2, 2), (10, 10), "same"), ((3, 7), (2, 2), (10, 10), "spatial")]
-    + [((3, 3), (2, 1), (10, 10), "spatial"), ((3, 3), (1, 2), (10, 10), "spatial_reversed")],
+    [
+        ((3, 3), (1, 1), (10, 10), "same"),
+        ((3, 3), (2, 2), (10, 10), "same"),
+        ((3, 7), (2, 2), (10, 10), "spatial"),
+        ((3, 3), (2, 1), (10, 10), "spatial"),
+        ((3, 3), (1, 2), (10, 10), "spatial_reversed"),
+    ],
 )
 def test_the_cheaper_order_depends_on_kernel_and_stride(kernel, stride, size, first_costs):
     conv = ConvShape(8, 8, Geometry.of(kernel, stride, "same"))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from math import prod
-from typing import ClassVar
 
 from torch import Tensor
 
@@ -20,9 +19,9 @@ class Spatial:
     D x H x 1, then 1 x 1 x W. With groups = in_channels the same cut splits depthwise kernels, channel by channel.
     """
 
-    name: ClassVar[str] = "spatial"
-    last_axis: ClassVar[int] = -1  # the axis that the second step filters, among the spatial ones
-    step_names: ClassVar[tuple[str, str]] = ("vertical", "horizontal")
+    name = "spatial"
+    last_axis = -1  # the axis that the second step filters, among the spatial ones
+    step_names = ("vertical", "horizontal")
 
     def why_not(self, conv: ConvShape) -> str | None:
         if conv.geometry.axes < 2:

@@ -93,7 +93,7 @@ class Account:
 
 @dataclass(frozen=True)
 class Explanation:
-    """All forms of one convolution: "dense", "spatial_each", "spatial", "spatial_reversed", "depthwise", "blueprint" and
+    """All forms of one convolution: "dense", "spatial_each", "spatial", "spatial_reversed", "depthwise", "blueprint",
     "grouped"."""
 
     conv: ConvShape
