@@ -27,7 +27,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "zoo": {"nn", "extras", "errors"},
     "measure": {"nn", "factor", "geometry", "errors"},
     "sources": {"zoo", "extras", "files", "errors"},
-    "conversion": {"measure", "nn", "ops", "factor", "geometry", "files", "extras", "errors"},
+    "conversion": {"measure", "nn", "ops", "factor", "geometry", "records", "files", "extras", "errors"},
     "report": {"records", "files", "extras", "errors"},
     "cli": EVERYTHING,
 }

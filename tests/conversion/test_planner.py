@@ -177,7 +177,7 @@ def test_a_corrected_prediction_is_what_was_measured():
     times = timed(SURVEY)
     plan = plan_from(SURVEY, {"latency": 0.6}, totals(SURVEY), times)
     assert plan.latency.measured is None
-    slower = times.corrected(plan.layers, 1.3 * plan.latency.predicted_ms)
+    slower = times.corrected(plan.layers, 1.3 * plan.latency.predicted)
     assert slower.predicted_ms(plan.layers) == pytest.approx(1.3 * plan.latency.predicted_ms)
     assert slower.scale > 1.3  # the rest of the network is what it was
     assert slower.predicted_ms({}) == times.predicted_ms({}) == times.base_ms

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from sepwise.conversion import survey
 from sepwise.conversion.fit import Fitted
-from sepwise.conversion.survey import PROBE_PIXELS, _probes_first, _survey_layer
+from sepwise.conversion.survey import PROBE_PIXELS, SLIGHT, _probes_first, _survey_layer
 from sepwise.conversion.walk import outputs_of, rest_of, walk
 from sepwise.errors import ModelError, PlanError
 from sepwise.factor import FORMS, compose
@@ -113,6 +113,27 @@ def test_more_rank_harms_less():
         for form in ("spatial", "depthwise"):
             effects = [c.effect for c in layer.candidates if c.form == form]
             assert effects[0] < effects[-1]
+
+
+def test_ranks_below_the_floor_are_tried_while_the_layer_can_stand_it():
+    class Uneven(nn.Module):
+        """Two equal convolutions; what the second gives weighs next to nothing."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem = nn.Conv2d(3, 32, 1)
+            self.strong, self.weak = nn.Conv2d(32, 32, 3, padding=1), nn.Conv2d(32, 32, 3, padding=1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.stem(x)
+            return self.strong(x) + 0.02 * self.weak(x)
+
+    layers = {layer.name: layer for layer in survey(Uneven(), [pictures(6)], forms=("cp",)).layers}
+    shares = {name: [c.macs / layer.macs for c in layer.candidates] for name, layer in layers.items()}
+    assert 0.03 < min(shares["strong"]) < 0.05
+    assert min(shares["weak"]) < 0.01 < 0.03 < max(s for s in shares["weak"] if s < 0.05)
+    assert all(c.effect < SLIGHT for c in layers["weak"].candidates[:-1])
+    assert layers["strong"].candidates[-1].effect > SLIGHT
 
 
 def test_probes_are_the_first_pictures_as_many_as_are_cheap():

@@ -51,14 +51,14 @@ class Latency:
 
     dense_ms        the dense network in its own fastest form in stock PyTorch, whose name is `dense_form`
     predicted_ms    the sum over its layers, and the rest of the network
-    measured_ms     of the whole network, in the same rounds as `dense_ms`; None when it was not measured
+    measured        the whole network as a fraction of the dense one in the same rounds; None when it was not measured
     threads, size   PyTorch's threads, and the spatial size of the picture
     """
 
     dense_ms: float
     dense_form: str
     predicted_ms: float
-    measured_ms: float | None
+    measured: float | None
     threads: int
     size: tuple[int, ...]
 
@@ -66,10 +66,6 @@ class Latency:
     def predicted(self) -> float:
         """As a fraction of the dense network."""
         return self.predicted_ms / self.dense_ms
-
-    @property
-    def measured(self) -> float | None:
-        return None if self.measured_ms is None else self.measured_ms / self.dense_ms
 
 
 @dataclass(frozen=True)
@@ -145,16 +141,9 @@ class Plan:
 
     def __str__(self) -> str:
         timed = any(c.milliseconds for c in self.layers.values())
-        head = (
-            "layer",
-            "form",
-            "rank",
-            "MACs before",
-            "MACs after",
-            "x",
-            *(("ms before", "ms after") if timed else ()),
-        )
-        rows = [(*head, "energy kept", "why")]
+        clock = ("ms before", "ms after") if timed else ()
+        head = ("layer", "form", "rank", "MACs before", "MACs after", "x", *clock, "energy kept", "why")
+        rows: list[tuple[str, ...]] = [head]
         for name, c in self.layers.items():
             kept = "" if c.energy_kept is None else f"{c.energy_kept:.3f}"
             rank = "" if c.rank is None else str(c.rank)
@@ -188,7 +177,7 @@ def _latency(told: Latency) -> str:
     size, threads = "x".join(map(str, told.size)), f"{told.threads} thread" + "s" * (told.threads != 1)
     found = "not measured"
     if told.measured is not None:
-        found = f"measured {told.measured_ms:.2f} ms ({1 / told.measured:.2f}x faster)"
+        found = f"measured {told.measured * told.dense_ms:.2f} ms ({1 / told.measured:.2f}x faster)"
     return (
         f"one input of {size}, {threads}: {told.dense_ms:.2f} ms dense ({told.dense_form}), predicted "
         f"{told.predicted_ms:.2f} ms ({1 / told.predicted:.2f}x faster) through fuse, {found}"

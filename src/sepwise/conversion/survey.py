@@ -22,6 +22,8 @@ from .walk import Visit, outputs_of, rest_of, walk
 Progress = Callable[[str, int, int], None]
 
 FRACTIONS = (0.05, 0.08, 0.12, 0.18, 0.28, 0.42, 0.65)  # of the layer's dense MACs, tried for every form
+LOW = (0.005, 0.01, 0.018, 0.03)  # tried, the largest first, while the layer can stand it:
+SLIGHT = 3e-3  # the last rank tried changed the output by less
 PROBE_PIXELS = 100_000  # as many pictures of the first batch measure the effect on the output; 2 to 64 of them
 POSITIONS = 8192  # sampled output positions of each layer, over all pictures, while surveying
 
@@ -124,47 +126,47 @@ def _survey_layer(
     module = network.conv(at.site)
     conv = shape_of_dense(module)
     size = tuple(at.inputs[0].dense.shape[2:])
-    options = [c for form in forms for c in _options(conv, size, form)]
-    if not options:
+    options = {form: list(_options(conv, size, form)) for form in forms}
+    if not any(options.values()):
         return LayerSurvey(at.site.name, conv, conv.macs(size), (), size, module.weight.element_size())
     moments = MomentSum(conv, module.padding_mode, per_picture)
     for twin, answer in zip(at.inputs, at.outputs, strict=True):
         moments.add(twin.dense, answer)
     fits = LayerFit(conv, module.weight, moments.moments(), metric, RIDGE)
-    candidates = []
-    for form, rank, macs in options:
+
+    def tried(form: str, rank: Rank, macs: int) -> Candidate:
         fitted = fits.fit(form, rank)
         steps = FORMS[form].steps(conv, rank)
         dense = compose(fitted.weights, [s.groups for s in steps])
         answer = _like(module, dense, fitted.bias)(at.inputs[0].dense)
         changed = outputs_of(rest_of(network, at.site.node, answer, at.values))
-        candidates.append(
-            Candidate(
-                form,
-                rank,
-                macs,
-                sum(s.parameters for s in steps),
-                energy_kept(module.weight.detach(), dense),
-                _relative_change(changed, reference),
-                fitted,
-            )
-        )
+        kept, parameters = energy_kept(module.weight.detach(), dense), sum(s.parameters for s in steps)
+        return Candidate(form, rank, macs, parameters, kept, _relative_change(changed, reference), fitted)
+
+    candidates: list[Candidate] = []
+    for form, ranks in options.items():
+        candidates += [tried(form, rank, macs) for rank, macs in ranks]
+        for rank, macs in _options(conv, size, form, LOW) if ranks else ():
+            if candidates[-1].effect < SLIGHT and macs < candidates[-1].macs:
+                candidates.append(tried(form, rank, macs))
     found = tuple(candidates)
     return LayerSurvey(at.site.name, conv, conv.macs(size), found, size, module.weight.element_size())
 
 
-def _options(conv: ConvShape, size: tuple[int, ...], form: str) -> Iterator[tuple[str, Rank, int]]:
-    """Ranks of a form that save multiplications, the largest first, about one for each of FRACTIONS."""
+def _options(
+    conv: ConvShape, size: tuple[int, ...], form: str, fractions: Sequence[float] = FRACTIONS
+) -> Iterator[tuple[Rank, int]]:
+    """Ranks of a form that save multiplications and what they cost, the largest first, about one for each fraction."""
     if FORMS[form].why_not(conv):
         return
     dense = conv.macs(size)
     full = FORMS[form].full_rank(conv)
     seen: set[Rank] = set()
-    for fraction in reversed(FRACTIONS):
+    for fraction in reversed(fractions):
         rank = _largest_rank(conv, size, form, full, fraction * dense)
         if rank is not None and rank not in seen:
             seen.add(rank)
-            yield form, rank, chain_macs(FORMS[form].steps(conv, rank), size)
+            yield rank, chain_macs(FORMS[form].steps(conv, rank), size)
 
 
 def _largest_rank(conv: ConvShape, size: tuple[int, ...], form: str, full: Rank, budget: float) -> Rank | None:

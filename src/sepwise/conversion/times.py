@@ -58,12 +58,12 @@ class Times:
         """The prediction as a plan holds it."""
         return Latency(self.dense_ms, self.dense_form, self.predicted_ms(layers), None, self.threads, self.size)
 
-    def corrected(self, layers: Mapping[str, Choice], measured_ms: float) -> Times:
-        """The same times, scaled so that they predict for these choices what was measured."""
+    def corrected(self, layers: Mapping[str, Choice], measured: float) -> Times:
+        """The same times, scaled so that they predict for these choices the fraction that was measured."""
         changed = {n: c for n, c in layers.items() if c.form != "dense"}
         alone = sum(self.layers[n][c.form, _rank(c)].ms for n, c in changed.items())
         rest = self.base_ms - sum(self.ms(n, None) for n in changed)
-        return self if not changed else replace(self, scale=max(0.1, (measured_ms - rest) / alone))
+        return self if not changed else replace(self, scale=max(0.1, (measured * self.dense_ms - rest) / alone))
 
 
 def _rank(choice: Choice) -> Rank:

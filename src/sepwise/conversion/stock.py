@@ -1,0 +1,31 @@
+"""A network in the forms in which stock PyTorch runs it: the fastest of them is its fair time."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+
+from torch import Tensor, nn
+
+from ..measure import stock_forms
+from ..nn import FactoredConv
+from .export import export
+from .fold import fold_norms
+from .graph import trace
+
+
+def stock_calls(network: nn.Module, x: Tensor) -> dict[str, Callable[[], object]]:
+    """The eager forms of a network in stock operations, as it is and with its normalizations folded.
+
+    Layers of ours would not be stock by themselves, so such a network is exported first.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # torch's own remark on copies of programs it exported
+        if any(isinstance(module, FactoredConv) for module in network.modules()):
+            network = export(network, x).module(check_guards=False)
+        forms = stock_forms(network, x)
+        followed = trace(network, x)
+        if fold_norms(followed):
+            folded = stock_forms(followed.graph, x)
+            forms |= {form.replace("eager", "folded"): run for form, run in folded.items()}
+    return forms
