@@ -140,3 +140,52 @@ def test_the_last_step_is_the_least_squares_answer():
     best = torch.linalg.lstsq(rows, y.transpose(0, 1).flatten(1).T).solution.T
     torch.testing.assert_close(fitted.weights[1].flatten(1), best[:, :-1], rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(fitted.bias, best[:, -1], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_large_layers_are_fitted_in_single_precision_with_the_same_answer(monkeypatch, form):
+    conv = LAYERS["dense"]
+    x, weight, y = _layer(conv)
+    rank = (4, 4) if form == "tucker" else 2 if form in ("depthwise", "blueprint") else 8
+    moments = _moments(conv, x, y)
+    fits = []
+    for limit in (fit.LARGE, 0):
+        monkeypatch.setattr(fit, "LARGE", limit)
+        fits.append(LayerFit(conv, weight, moments).fit(form, rank, 3))
+    double, single = fits
+    steps = [s.groups for s in FORMS[form].steps(conv, rank)]
+    one, other = compose(double.weights, steps), compose(single.weights, steps)
+    assert 0 < float((one - other).norm() / one.norm()) < 1e-3
+    assert single.error == pytest.approx(double.error, rel=1e-3, abs=1e-5)
+
+
+def test_a_fit_leaves_the_moments_as_they_were():
+    conv = LAYERS["grouped"]
+    x, weight, y = _layer(conv)
+    moments = _moments(conv, x, y)
+    before = moments.gram.clone(), moments.cross.clone()
+    first, second = (LayerFit(conv, weight, moments).fit("spatial", 3, 2) for _ in range(2))
+    assert torch.equal(before[0], moments.gram)
+    assert torch.equal(before[1], moments.cross)
+    assert all(torch.equal(a, b) for a, b in zip(first.weights, second.weights, strict=True))
+
+
+def test_halves_add_up_to_the_whole_and_nothing_depends_on_how_samples_come():
+    conv = LAYERS["grouped"]
+    x, _, y = _layer(conv, pictures=7)
+    moments = _moments(conv, x, y)
+    halves = moments.halves
+    assert halves is not None
+    assert [half.share for half in halves] == pytest.approx([4 / 7, 3 / 7])
+    for name in ("gram", "cross"):
+        torch.testing.assert_close(sum(h.share * getattr(h, name) for h in halves), getattr(moments, name))
+    one_by_one, alone = MomentSum(conv, "zeros", 10**6), MomentSum(conv, "zeros", 10**6, halves=False)
+    for a, b in zip(x, y, strict=True):
+        one_by_one.add(a[None], b[None])
+        alone.add(a[None], b[None])
+    again = one_by_one.moments()
+    assert again.halves is not None
+    torch.testing.assert_close(again.gram, moments.gram)
+    torch.testing.assert_close(again.halves[1].cross, halves[1].cross)
+    assert not torch.allclose(halves[0].gram, halves[1].gram)
+    assert alone.moments().halves is None

@@ -11,6 +11,8 @@ from ..errors import ModelError
 from ..geometry import ConvShape
 from ..ops.conv import pad
 
+AT_ONCE = 4096  # samples that are multiplied together, in the precision of the pictures, before float64 adds them up
+
 
 @dataclass
 class Moments:
@@ -20,13 +22,16 @@ class Moments:
     cross    (groups, O, P)     covariance of the wanted outputs with the patches, O = out / groups
     patch    (groups, P)        mean patch
     output   (groups, O)        mean wanted output
-    halves   the same of every other picture and of the rest, for cross-validation; None for a single picture
+    share    of all samples; the means and what is subtracted are of all of them
+    halves   the same of every other picture and of the rest, for cross-validation; None where they were not asked for
+             or there is a single picture
     """
 
     gram: Tensor
     cross: Tensor
     patch: Tensor
     output: Tensor
+    share: float = 1.0
     halves: tuple[Moments, Moments] | None = None
 
 
@@ -39,63 +44,78 @@ class _Sums:
         self.cross = torch.zeros(groups, outputs, patch, dtype=torch.float64)
         self.patch = torch.zeros(groups, patch, dtype=torch.float64)
         self.output = torch.zeros(groups, outputs, dtype=torch.float64)
+        self._waiting: list[tuple[Tensor, Tensor]] = []
 
     def add(self, x: Tensor, y: Tensor) -> None:
         """x (g, P, samples), y (g, O, samples)."""
         self.count += x.shape[-1]
+        self._waiting.append((x, y))
+        if sum(x.shape[-1] for x, _ in self._waiting) >= AT_ONCE:
+            self.settle()
+
+    def settle(self) -> None:
+        """Add up what waits: few large products, for a sum of P x P numbers costs as much as hundreds of samples."""
+        if not self._waiting:
+            return
+        x, y = (torch.cat(parts, -1) for parts in zip(*self._waiting, strict=True))
+        self._waiting.clear()
         self.gram += x @ x.mT
         self.cross += y @ x.mT
         self.patch += x.sum(-1, dtype=torch.float64)
         self.output += y.sum(-1, dtype=torch.float64)
 
-    def __add__(self, other: _Sums) -> _Sums:
-        both = _Sums(0, 0, 0)
-        for name, value in vars(self).items():
-            setattr(both, name, value + getattr(other, name))
-        return both
-
-    def moments(self) -> Moments:
+    def moments(self, patch: Tensor, output: Tensor, total: int) -> Moments:
+        """Second moments about the given means."""
         n = max(self.count, 1)
-        patch, output = self.patch / n, self.output / n
-        gram = self.gram / n - patch.unsqueeze(2) * patch.unsqueeze(1)
-        cross = self.cross / n - output.unsqueeze(2) * patch.unsqueeze(1)
-        return Moments(gram, cross, patch, output)
+        gram, cross, own, answer = self.gram / n, self.cross / n, self.patch / n, self.output / n
+        gram -= own.unsqueeze(2) * patch.unsqueeze(1) + patch.unsqueeze(2) * (own - patch).unsqueeze(1)
+        cross -= answer.unsqueeze(2) * patch.unsqueeze(1) + output.unsqueeze(2) * (own - patch).unsqueeze(1)
+        return Moments(gram, cross, patch, output, self.count / max(total, 1))
 
 
 class MomentSum:
     """Adds up patches and wanted outputs, batch by batch, in float64."""
 
-    def __init__(self, conv: ConvShape, padding_mode: str, positions: int, seed: int = 0) -> None:
+    def __init__(
+        self, conv: ConvShape, padding_mode: str, positions: int, seed: int = 0, *, halves: bool = True
+    ) -> None:
         """positions: sampled output positions of each picture (all of them when there are fewer)."""
         g, patch = conv.groups, conv.parameters // conv.out_channels
         self.conv, self.padding_mode, self.positions = conv, padding_mode, positions
         self.random = torch.Generator().manual_seed(seed)
         self.pictures = 0
-        self._halves = [_Sums(g, conv.out_channels // g, patch) for _ in range(2)]
+        self._sums = [_Sums(g, conv.out_channels // g, patch) for _ in range(2 if halves else 1)]
 
     @property
     def count(self) -> int:
         """Samples so far."""
-        return sum(half.count for half in self._halves)
+        return sum(part.count for part in self._sums)
 
     def add(self, inputs: Tensor, outputs: Tensor) -> None:
         """inputs (N, C, *size) as the layer will see them; outputs (N, O, *size') as it should answer."""
-        g = self.conv.groups
+        g, parts = self.conv.groups, len(self._sums)
         patches, wanted = self._sample(inputs, outputs)  # (picture, P, samples), (picture, O, samples)
-        for half in range(2):
-            x, y = (t[(half - self.pictures) % 2 :: 2].transpose(0, 1).flatten(1) for t in (patches, wanted))
-            self._halves[half].add(x.unflatten(0, (g, -1)), y.unflatten(0, (g, -1)))
+        for i, part in enumerate(self._sums):
+            x, y = (t[(i - self.pictures) % parts :: parts].transpose(0, 1).flatten(1) for t in (patches, wanted))
+            part.add(x.unflatten(0, (g, -1)), y.unflatten(0, (g, -1)))
         self.pictures += len(inputs)
 
     def moments(self) -> Moments:
         """Raises ModelError when something that was added is not finite."""
-        total = self._halves[0] + self._halves[1]
-        if not all(bool(t.isfinite().all()) for t in (total.gram, total.cross, total.output)):
+        for part in self._sums:
+            part.settle()
+        n = max(self.count, 1)
+        patch = torch.stack([part.patch for part in self._sums]).sum(0) / n
+        output = torch.stack([part.output for part in self._sums]).sum(0) / n
+        whole, *rest = (part.moments(patch, output, n) for part in self._sums)
+        if rest:
+            gram, cross = whole.gram * whole.share, whole.cross * whole.share
+            gram.add_(rest[0].gram, alpha=rest[0].share)
+            cross.add_(rest[0].cross, alpha=rest[0].share)
+            whole = Moments(gram, cross, patch, output, halves=(whole, rest[0]) if rest[0].share else None)
+        if not all(bool(t.isfinite().all()) for t in (whole.gram, whole.cross, whole.output)):
             raise ModelError("the network gives NaN or Inf on these pictures; look at the pictures and the weights")
-        found = total.moments()
-        if self._halves[1].count:
-            found.halves = (self._halves[0].moments(), self._halves[1].moments())
-        return found
+        return whole
 
     def _sample(self, inputs: Tensor, outputs: Tensor) -> tuple[Tensor, Tensor]:
         geometry = self.conv.geometry
