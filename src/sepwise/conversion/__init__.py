@@ -8,6 +8,7 @@ from .fuse import FusedNetwork, FusionReport, fuse
 from .plan import Choice, Plan
 from .planner import plan_from
 from .planning import plan
+from .recovery import recover
 from .survey import Survey, survey
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "plan",
     "plan_from",
     "rebuild",
+    "recover",
     "save_program",
     "survey",
     "totals_of",

@@ -1,0 +1,261 @@
+"""`sepwise.recover`: a converted network learns, from unlabelled pictures, to answer as the dense one does."""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..errors import BudgetError, ModelError
+from ..extras import require
+from .balance import balance
+from .calibration import Augment, Calibration, shifted_and_mirrored
+from .composed import composed, composing_pays
+from .distillation import Features, output_loss
+from .graph import copy_of
+from .recovery_state import Saved, read, write
+
+RATE = 7e-4
+WARM_UP = 0.02  # of the whole length
+SMALLEST_SCALE = 1e-2  # of a parameter, as far as the size of its steps is concerned
+MEASURES = 10  # times that the held-out pictures are looked at, when there are fewer epochs
+SAVED_EVERY = 60.0  # seconds
+
+
+def recover(
+    student: nn.Module,
+    teacher: nn.Module,
+    batches: Sequence[Tensor],
+    *,
+    epochs: float | None = None,
+    minutes: float | None = None,
+    labels: Sequence[Tensor] | None = None,
+    held_out: Sequence[Tensor] | None = None,
+    features: Sequence[str] = (),
+    augment: Augment | None = shifted_and_mirrored,
+    rate: float = RATE,
+    precision: Any = "32-true",
+    seed: int = 0,
+    checkpoint: str | os.PathLike[str] | None = None,
+    fabric: Any = None,
+    progress: Callable[[str, int, int], None] | None = None,
+    measured: Callable[[float, float], None] | None = None,
+) -> nn.Module:
+    """Train a copy of `student` to answer as `teacher` does (distillation), and return its best state.
+
+        minimise over all weights   sum over pictures of  loss(student(x), teacher(x)) + mean over features of
+                                    |s - t|^2 / |t - mean(t)|^2  + cross entropy with the labels, when given
+
+    student     from `convert`; left unchanged. It stays in evaluation mode: normalizations keep their statistics
+    teacher     the dense network; left unchanged
+    batches     pictures (N, C, *size) each, unlabelled
+    epochs, minutes    how long, one of them; minutes count training alone, on this machine
+    labels      for each batch (N,), for classifiers; None: the teacher alone is asked
+    held_out    batches to choose the best state on; None: every sixteenth picture, which is not trained on
+    features    names of modules, found in both networks, whose answers are compared too
+    augment     called with pictures and a generator; None: pictures as they are. Default: shifted and mirrored
+    rate        of Adam, in units of each tensor's root mean square; warmed up, then lowered to 0 along a cosine
+    precision, fabric  of Lightning Fabric: "32-true", "bf16-mixed", ...; or a Fabric of your own. Started by
+                `torchrun`, all processes train one network (DDP), each on its share of every epoch
+    checkpoint  a file: the state goes there every minute, and training goes on from it when it is there
+    progress    called as progress("recover", done, total); measured as measured(done, held-out loss)
+    returns     the state with the smallest loss on the held-out pictures, the start included: never worse than it was,
+                as far as those pictures tell
+    The loss of the outputs: `src/sepwise/conversion/distillation.py`. Separable layers are trained as the dense convolution they
+    stand for where that is faster on this machine.
+    Raises BudgetError unless one of epochs and minutes is given, ModelError and ShapeError for networks and pictures
+    that do not fit each other, MissingExtraError without Lightning Fabric.
+
+    >>> import sepwise
+    >>> dense = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 8, 3))
+    >>> pictures = list(torch.randn(32, 3, 12, 12).split(8))
+    >>> plan = sepwise.plan(dense, pictures[0], budget={"macs": 0.5}, batches=pictures)
+    >>> better = sepwise.recover(sepwise.convert(dense, plan, pictures), dense, pictures, epochs=2)
+    >>> better(pictures[0]).shape
+    torch.Size([8, 8, 8, 8])
+    """
+    length = _length(epochs, minutes)
+    fabric = fabric or _fabric(precision)
+    fabric.launch()
+    data = Calibration(batches, labels, held_out, seed)
+    run = _Run(student, teacher, data, features, augment, rate, fabric)
+    return run.train(length, None if checkpoint is None else Path(checkpoint), progress, measured)
+
+
+class _Length:
+    """How far training has come, from 0 to 1, after so many steps and seconds."""
+
+    def __init__(self, epochs: float | None, minutes: float | None) -> None:
+        self.epochs, self.minutes = epochs, minutes
+
+    def done(self, steps: int, in_epoch: int, seconds: float) -> float:
+        if self.epochs is not None:
+            return min(1.0, steps / max(1, round(self.epochs * in_epoch)))
+        assert self.minutes is not None
+        return min(1.0, seconds / (60 * self.minutes))
+
+
+def _length(epochs: float | None, minutes: float | None) -> _Length:
+    given = [n for n in (epochs, minutes) if n is not None]
+    if len(given) != 1 or not given[0] > 0 or not math.isfinite(given[0]):
+        raise BudgetError(f"recover: epochs={epochs}, minutes={minutes}: expected one of them, above 0")
+    return _Length(epochs, minutes)
+
+
+def _fabric(precision: Any) -> Any:
+    """One device; under `torchrun` all of its processes."""
+    lightning = require("lightning_fabric", "recovering a converted network")
+    if "TORCHELASTIC_RUN_ID" not in os.environ:
+        return lightning.Fabric(accelerator="auto", devices=1, precision=precision)
+    devices = int(os.environ["LOCAL_WORLD_SIZE"])
+    nodes = int(os.environ["WORLD_SIZE"]) // devices
+    return lightning.Fabric(accelerator="auto", strategy="ddp", devices=devices, num_nodes=nodes, precision=precision)
+
+
+class _Run:
+    """One training: the networks, what they read and the optimizer."""
+
+    def __init__(
+        self,
+        student: nn.Module,
+        teacher: nn.Module,
+        data: Calibration,
+        features: Sequence[str],
+        augment: Augment | None,
+        rate: float,
+        fabric: Any,
+    ) -> None:
+        self.data, self.augment, self.rate, self.fabric = data, augment, rate, fabric
+        self.network = copy_of(student).eval().requires_grad_(True)
+        self.given = _copied(self.network)
+        balance(self.network)
+        self.home = next(self.network.parameters()).device
+        self.teacher = fabric.to_device(copy_of(teacher).eval().requires_grad_(False))
+        self.search = torch.optim.Adam(_scaled(self.network), lr=1.0)
+        self.scales = [group["lr"] for group in self.search.param_groups]
+        self.features = Features(self.network, features)
+        self.wanted = Features(self.teacher, features)
+        self.module, self.optimizer = fabric.setup(self.network, self.search)
+
+    def train(
+        self,
+        length: _Length,
+        path: Path | None,
+        progress: Callable[[str, int, int], None] | None,
+        measured: Callable[[float, float], None] | None,
+    ) -> nn.Module:
+        with self.features.followed(), self.wanted.followed():
+            return self._train(self._begin(path), length, path, progress, measured)
+
+    def _train(
+        self,
+        state: Saved,
+        length: _Length,
+        path: Path | None,
+        progress: Callable[[str, int, int], None] | None,
+        measured: Callable[[float, float], None] | None,
+    ) -> nn.Module:
+        with composed(self.network, state.composed):
+            if state.best is None:
+                self._measure(state, measured, 0.0)
+                state.best = self.given  # the same function; unchanged to the last bit if nothing better comes
+            saved = time.monotonic()
+            looks = max(MEASURES, int(length.epochs or 0))
+            while (done := length.done(state.step, self.in_epoch, state.seconds)) < 1:
+                start = time.monotonic()
+                self._step(state, done)
+                state.seconds = self.fabric.broadcast(state.seconds + time.monotonic() - start)
+                state.step += 1
+                now = length.done(state.step, self.in_epoch, state.seconds)
+                if int(now * looks) > int(done * looks):
+                    self._measure(state, measured, now)
+                if progress:
+                    progress("recover", round(1000 * now), 1000)
+                if path and (time.monotonic() - saved > SAVED_EVERY or now >= 1):
+                    self._save(path, state)
+                    saved = time.monotonic()
+        assert state.best is not None
+        self.network.load_state_dict(state.best)
+        return self.network.to(self.home)
+
+    @property
+    def in_epoch(self) -> int:
+        """Steps of an epoch, for each process."""
+        return max(1, self.data.steps // self.fabric.world_size)
+
+    def _begin(self, path: Path | None) -> Saved:
+        about = {"places": len(self.data.places), "seed": self.data.seed, "rate": self.rate}
+        about |= {"parameters": [[n, list(p.shape)] for n, p in self.network.named_parameters()]}
+        found = read(path, about) if path else None
+        if found is None:
+            x = self.fabric.to_device(self.data.item(0, 0)[0])
+            pays = composing_pays(self.network, lambda: self.fabric.backward(self._losses(x, None)))
+            self.optimizer.zero_grad()
+            return Saved(about, bool(self.fabric.broadcast(pays)))
+        self.network.load_state_dict(found.now)
+        self.search.load_state_dict(found.search)
+        return found
+
+    def _losses(self, x: Tensor, labels: Tensor | None) -> Tensor:
+        with torch.no_grad(), self.fabric.autocast():
+            wanted = self.teacher(x)
+        found = self.module(x)
+        loss = output_loss(found, wanted)
+        if self.features.names:
+            loss = loss + self.features.loss(self.wanted)
+        if labels is not None:
+            loss = loss + F.cross_entropy(found.float(), labels)
+        return loss
+
+    def _step(self, state: Saved, done: float) -> None:
+        warm = min(1.0, done / WARM_UP + 1 / (WARM_UP * max(1, self.in_epoch)))
+        for group, scale in zip(self.search.param_groups, self.scales, strict=True):
+            group["lr"] = self.rate * scale * warm * 0.5 * (1 + math.cos(math.pi * done))
+        epoch, number = divmod(state.step, self.in_epoch)
+        x, labels = self.data.item(epoch, number * self.fabric.world_size + self.fabric.global_rank, self.augment)
+        x, labels = self.fabric.to_device(x), None if labels is None else self.fabric.to_device(labels)
+        loss = self._losses(x, labels)
+        if not loss.isfinite():
+            raise ModelError(f"recover: the loss is {float(loss)} at step {state.step}; lower `rate`")
+        self.optimizer.zero_grad()
+        self.fabric.backward(loss)
+        self.optimizer.step()
+
+    @torch.no_grad()
+    def _measure(self, state: Saved, measured: Callable[[float, float], None] | None, done: float) -> None:
+        total, count = 0.0, 0
+        for batch in self.data.held_out():
+            x = self.fabric.to_device(batch)
+            total += len(x) * float(output_loss(self.network(x), self.teacher(x)))
+            count += len(x)
+        loss = total / count
+        if measured:
+            measured(done, loss)
+        if state.best is None or loss < state.loss:
+            state.loss = loss
+            state.best = _copied(self.network)
+
+    def _save(self, path: Path, state: Saved) -> None:
+        if self.fabric.is_global_zero:
+            state.now, state.search = self.network.state_dict(), self.search.state_dict()
+            write(path, state)
+        self.fabric.barrier()
+
+
+def _scaled(network: nn.Module) -> list[dict[str, Any]]:
+    """A group of each parameter, whose steps are in units of its root mean square."""
+    return [
+        {"params": [p], "lr": max(float(p.detach().float().square().mean().sqrt()), SMALLEST_SCALE)}
+        for p in network.parameters()
+    ]
+
+
+def _copied(network: nn.Module) -> dict[str, Tensor]:
+    return {name: value.detach().clone() for name, value in network.state_dict().items()}
