@@ -10,6 +10,7 @@ from torch import nn
 from sepwise.conversion import convert, export, plan, save_program
 from sepwise.conversion.walk import outputs_of
 from sepwise.errors import ModelError, OutputError
+from sepwise.nn import SeparableConv2d, SpatialConv2d
 from sepwise.sources.models import load_model
 
 
@@ -96,3 +97,17 @@ def test_a_place_that_cannot_be_written_is_refused(converted, tmp_path):
     program = export(converted, torch.randn(2, 3, 10, 10))
     with pytest.raises(OutputError, match="does not exist"):
         save_program(program, tmp_path / "nowhere" / "model.pt2")
+
+
+@torch.no_grad()
+def test_multipliers_are_exported_as_plain_depthwise_convolutions():
+    shared = SeparableConv2d(4, 4, 3, padding=1, depth_multiplier=2)
+    split = SpatialConv2d(4, 4, 7, padding=3, groups=4, rank=2)
+    model = nn.Sequential(shared, nn.ReLU(), split, shared).double().eval()
+    x = torch.randn(2, 4, 9, 9, dtype=torch.float64)
+    for found, wanted in ((model, model), (shared, shared)):
+        program = export(found, x)
+        convolutions = [n for n in program.graph.nodes if str(n.target).startswith("aten.conv2d")]
+        assert {n.args[1].meta["val"].shape[0] for n in convolutions} == {4}
+        torch.testing.assert_close(program.module()(x), wanted(x), rtol=0, atol=1e-12)
+    assert isinstance(model[0], SeparableConv2d)  # the model itself keeps its layers

@@ -13,14 +13,18 @@ from torch.export import Dim, ExportedProgram
 
 from ..errors import ModelError
 from ..files import whole_file
+from ..nn import FactoredConv
+from ..nn.terms import SumOfTerms, why_not_terms
 
 
 def export(model: nn.Module, example: Tensor) -> ExportedProgram:
     """Export a network for inputs like `example`, batch size free.
 
+    Separable layers with several filters for each channel become sums of layers with one, which stock PyTorch runs
+    faster (`nn/terms.py`): the same function.
     Raises ModelError when `torch.export` cannot, or when the program gives another answer than the model.
     """
-    laid = copy.deepcopy(model)
+    laid = _in_terms(copy.deepcopy(model))
     laid.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]  # other layouts are saved with a doubt
     two = example.expand(2, *example.shape[1:]) if len(example) == 1 else example  # a batch of one would be fixed
     try:
@@ -36,6 +40,18 @@ def export(model: nn.Module, example: Tensor) -> ExportedProgram:
     except AssertionError as error:
         raise ModelError(f"the exported program differs from the model: {str(error).splitlines()[0]}") from None
     return program
+
+
+def _in_terms(model: nn.Module) -> nn.Module:
+    """The model with every layer that should be one as a sum of chains of rank 1."""
+    written: dict[FactoredConv, SumOfTerms] = {}
+    for name, module in list(model.named_modules(remove_duplicate=False)):
+        if isinstance(module, FactoredConv) and why_not_terms(module) is None:
+            written.setdefault(module, SumOfTerms(module))
+            if not name:
+                return written[module]
+            model.set_submodule(name, written[module])
+    return model
 
 
 def save_program(program: ExportedProgram, path: str | os.PathLike[str]) -> None:
