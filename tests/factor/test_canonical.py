@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from sepwise.factor import canonical as module
-from sepwise.factor.canonical import alternate, canonical
+from sepwise.factor.canonical import alternate, canonical, nearly_canonical
 
 
 def random_tensor(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -90,3 +90,31 @@ def test_starts_that_are_saddle_points_are_left():
     e, f = torch.eye(2, dtype=torch.float64)
     tensor = torch.stack([torch.einsum("a,b,c->abc", *p) for p in ((e, e, f), (e, f, e), (f, e, e))]).sum(0)[None]
     assert lost(tensor, canonical(tensor, 2)) < 0.05
+
+
+@pytest.mark.parametrize("work", [0.0, 1e3, 2e5, 1e9])
+def test_bounded_work_is_never_below_its_starts_and_more_work_helps(monkeypatch, work):
+    tensor = random_tensor(2, 12, 10, 9)
+    kinds = [(2, True), (1, True), (2, False), (1, False)]
+    starts = [module._start(tensor, axis, turned=turned, rank=13) for axis, turned in kinds]
+    monkeypatch.setattr(module, "WORK", work)
+    mine = lost(tensor, nearly_canonical(tensor, 13))
+    assert mine < min(lost(tensor, start) for start in starts)
+    monkeypatch.setattr(module, "WORK", 1e12)
+    assert lost(tensor, nearly_canonical(tensor, 13)) <= mine
+
+
+def test_starts_are_followed_to_the_end_where_that_is_cheap(monkeypatch):
+    followed: list[int] = []
+
+    def counted(tensor, start, sweeps):
+        followed.append(sweeps)
+        return alternate(tensor, start, sweeps)
+
+    monkeypatch.setattr(module, "alternate", counted)
+    nearly_canonical(random_tensor(1, 6, 5, 4), 3)
+    assert followed == [module.MANY] * 3
+    followed.clear()
+    monkeypatch.setattr(module, "WORK", 40 * 6 * 5 * 4 * 3)
+    nearly_canonical(random_tensor(1, 6, 5, 4), 3)
+    assert followed == [module.TRIAL, module.TRIAL, 40]
