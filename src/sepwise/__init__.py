@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from . import nn, zoo
-    from .conversion import Plan, convert, fuse, plan
+    from .conversion import Plan, convert, fuse, plan, recover
     from .factor import Factors, factorize
     from .measure import Inspection, inspect
     from .ops import separable_conv2d

@@ -1,5 +1,7 @@
 """Recovery: the student comes nearer to its teacher, never leaves worse, and survives being killed."""
 
+# pyright: reportArgumentType=false, reportIndexIssue=false, reportOptionalMemberAccess=false
+
 import os
 import signal
 import subprocess
