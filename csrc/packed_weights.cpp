@@ -2,6 +2,7 @@
 
 #include <pthread.h>
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <chrono>
@@ -157,8 +158,14 @@ class Cache {
     packed_.fetch_add(1, std::memory_order_relaxed);
     const Sight sight{mix(KeyHash()(key), snapshot.hash()), now()};
     std::lock_guard lock(mutex_);
-    const Sight before = std::exchange(seen_[sight.hash % seen_.size()], sight);
-    return before.hash == sight.hash ? std::optional(sight.when - before.when) : std::nullopt;
+    auto& places = seen_[sight.hash % seen_.size()];
+    const auto same = [&](const Sight& each) { return each.hash == sight.hash; };
+    const auto earlier = [](const Sight& a, const Sight& b) { return a.when < b.when; };
+    auto place = std::find_if(places.begin(), places.end(), same);
+    const bool again = place != places.end();
+    if (!again) place = std::min_element(places.begin(), places.end(), earlier);
+    const Sight before = std::exchange(*place, sight);
+    return again ? std::optional(sight.when - before.when) : std::nullopt;
   }
 
   // What was kept under this key is no longer true; `entry`, if any, takes its place. `interval`: between its uses.
@@ -229,7 +236,8 @@ class Cache {
 
   std::mutex mutex_;
   std::unordered_map<Key, std::shared_ptr<Entry>, KeyHash> entries_;
-  std::array<Sight, 1024> seen_{};
+  // Several places for each hash: with one, two weights of a network that share it would take turns and never be kept.
+  std::array<std::array<Sight, 8>, 512> seen_{};
   int64_t next_sweep_ = 0;
   std::atomic<int64_t> packed_{0}, reused_{0};
 };

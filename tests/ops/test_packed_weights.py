@@ -194,6 +194,14 @@ def test_a_network_beyond_the_limit_is_packed_within_a_few_rounds():
     assert packings(lambda: [fused(x, depthwise, pointwise) for pointwise in several]) == 0
 
 
+def test_every_layer_of_a_deep_network_is_packed_and_none_keeps_another_out():
+    x, layers = picture(SMALL), [weights(SMALL) for _ in range(400)]
+    for _ in range(2):
+        for parts in layers:
+            fused(x, *parts)
+    assert packings(lambda: [fused(x, *parts) for parts in layers]) == 0
+
+
 def test_what_is_not_used_is_let_go():
     x = picture(SMALL)
     old, new = weights(SMALL), weights(SMALL)
