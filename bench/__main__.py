@@ -2,9 +2,9 @@
 
 import sys
 
-from bench import cifar, hed, ops
+from bench import cifar, hed, ops, structural
 
-COMMANDS = {"ops": ops.main, "hed": hed.main, "cifar": cifar.main}
+COMMANDS = {"ops": ops.main, "hed": hed.main, "cifar": cifar.main, "structural": structural.main}
 
 if __name__ == "__main__":
     if len(sys.argv) < 2 or sys.argv[1] not in COMMANDS:

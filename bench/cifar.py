@@ -1,9 +1,11 @@
-"""`./run bench cifar`: ResNets for CIFAR-10 converted without training, against their own dense baselines.
+"""`./run bench cifar`: ResNets for CIFAR-10 converted, and recovered, against their own dense baselines.
 
 A baseline is the given network, trained three epochs further on these pictures (SGD, momentum 0.9, cosine from 0.02,
 crops and mirrors), the last epoch taken; one for each seed. It is converted with training pictures whose labels are
 not looked at, drawn by the seed, and both are measured on all test pictures: points of accuracy lost, mean and standard
-error over seeds. Baselines are kept; finished cells of the same code are not done again.
+error over seeds. `--epochs 0 5` measures each conversion as it is and after five epochs of recovery on all training
+pictures, without labels; the state returned is chosen on training pictures held out. Baselines are kept, recoveries go
+on where they were stopped, finished cells of the same code are not done again.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from torch import Tensor, nn
 from bench import arena
 from bench.arena import ROOT, code, rows, run, with_error
 from sepwise import records, zoo
-from sepwise.conversion import convert, plan_from, survey, totals_of
+from sepwise.conversion import convert, plan_from, recover, survey, totals_of
 from sepwise.factor import FORMS
 from sepwise.sources.pictures import find_pictures
 from sepwise.sources.weights import read_weights, save_weights
@@ -38,9 +40,11 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--forms", nargs="+", default=list(FORMS), choices=sorted(FORMS), metavar="FORM")
     parser.add_argument("--reductions", nargs="+", type=float, default=[2.2, 3.3, 6.3], metavar="TIMES")
     parser.add_argument("--fit", type=int, default=512, help="training pictures to fit on; default 512")
+    parser.add_argument("--epochs", nargs="+", type=int, default=[0], metavar="N", help="of recovery; default 0: none")
+    parser.add_argument("--precision", default="bf16-mixed", help="of recovery; default bf16-mixed")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], metavar="N")
     parser.add_argument("--results", type=Path, default=ROOT / "bench" / "results" / "cifar.jsonl")
-    parser.add_argument("--baselines", type=Path, default=ROOT / ".cache" / "baselines", help="folder to keep them in")
+    parser.add_argument("--kept", type=Path, default=ROOT / ".cache", help="folder for baselines and recoveries begun")
     return run(parser, arguments, ["pictures", "weights"], measure, table)
 
 
@@ -49,7 +53,8 @@ def measure(args: argparse.Namespace) -> None:
     done = {key_of(r.about) for r in read(args.results)}
     for seed in args.seeds:
         about = {"network": args.network, "forms": sorted(args.forms), "fit": args.fit, "seed": seed, "code": code()}
-        missing = [r for r in args.reductions if key_of(about | {"reduction": r}) not in done]
+        cells = [about | {"reduction": r, "epochs": e} for r in args.reductions for e in args.epochs]
+        missing = [cell for cell in cells if key_of(cell) not in done]
         if not missing:
             continue
         dense = baseline(args, seed, train)
@@ -57,20 +62,45 @@ def measure(args: argparse.Namespace) -> None:
         chosen = torch.randperm(len(train[0]), generator=torch.Generator().manual_seed(seed))[: args.fit]
         fit = list(prepared(train[0][chosen]).split(BATCH))
         found = survey(dense, fit, forms=args.forms)
-        for reduction in missing:
+        for reduction in dict.fromkeys(cell["reduction"] for cell in missing):
             plan = plan_from(found, {"macs": 1 / reduction}, totals_of(found, fit[0]))
-            converted = scores_of(convert(dense, plan, fit), test[0])
-            numbers = {
-                "dense": accuracy(scores, test[1]),
-                "converted": accuracy(converted, test[1]),
-                "agreement": 100 * float((converted.argmax(1) == scores.argmax(1)).double().mean()),
-                "reached": plan.macs[0] / plan.macs[1],
-                "chosen": sorted(c.form for c in plan.layers.values()),
-            }
-            whole = about | {"reduction": reduction, **numbers}
-            lost = numbers["dense"] - numbers["converted"]
-            records.append(args.results, [records.here("cifar.points_lost", lost, unit="points", about=whole)])
-            print(f"seed {seed}, {reduction:g}x: {lost:.2f} points lost", file=sys.stderr, flush=True)
+            converted = convert(dense, plan, fit)
+            for cell in (cell for cell in missing if cell["reduction"] == reduction):
+                network = recovered(args, cell, converted, dense, train[0]) if cell["epochs"] else converted
+                answered = scores_of(network, test[0])
+                numbers = {
+                    "dense": accuracy(scores, test[1]),
+                    "converted": accuracy(answered, test[1]),
+                    "agreement": 100 * float((answered.argmax(1) == scores.argmax(1)).double().mean()),
+                    "reached": plan.macs[0] / plan.macs[1],
+                    "chosen": sorted(c.form for c in plan.layers.values()),
+                }
+                lost = numbers["dense"] - numbers["converted"]
+                whole = cell | numbers | ({"precision": args.precision} if cell["epochs"] else {})
+                records.append(args.results, [records.here("cifar.points_lost", lost, unit="points", about=whole)])
+                said = f"seed {seed}, {reduction:g}x, {cell['epochs']} epochs: {lost:.2f} points lost"
+                print(said, file=sys.stderr, flush=True)
+
+
+def recovered(
+    args: argparse.Namespace, cell: dict[str, Any], converted: nn.Module, dense: nn.Module, pictures: Tensor
+) -> nn.Module:
+    """The converted network, trained on all training pictures; a recovery that was stopped goes on."""
+    name = "-".join(str(cell[n]) for n in ("network", "reduction", "epochs", "seed", "fit", "code"))
+    checkpoint = args.kept / "recoveries" / f"{name}.pt"
+    checkpoint.parent.mkdir(parents=True, exist_ok=True)
+    network = recover(
+        converted,
+        dense,
+        list(prepared(pictures).split(BATCH)),
+        epochs=cell["epochs"],
+        precision=args.precision,
+        seed=cell["seed"],
+        checkpoint=checkpoint,
+        measured=lambda done, loss: print(f"  {100 * done:.0f} %: loss {loss:.4f}", file=sys.stderr, flush=True),
+    )
+    checkpoint.unlink()
+    return network
 
 
 def read_split(path: Path) -> tuple[Tensor, Tensor]:
@@ -88,7 +118,7 @@ def prepared(pictures: Tensor) -> Tensor:
 def baseline(args: argparse.Namespace, seed: int, train: tuple[Tensor, Tensor]) -> nn.Module:
     """The network trained further, from its file if there is one."""
     network = getattr(zoo, args.network)()
-    kept = args.baselines / f"{args.network}-{seed}.safetensors"
+    kept = args.kept / "baselines" / f"{args.network}-{seed}.safetensors"
     if kept.exists():
         network.load_state_dict(read_weights(kept))
         return network.eval()
@@ -107,7 +137,7 @@ def baseline(args: argparse.Namespace, seed: int, train: tuple[Tensor, Tensor]) 
             search.step()
             schedule.step()
         print(f"seed {seed}: epoch {epoch + 1} of {EPOCHS} of the baseline", file=sys.stderr, flush=True)
-    args.baselines.mkdir(parents=True, exist_ok=True)
+    kept.parent.mkdir(parents=True, exist_ok=True)
     network.to(memory_format=torch.contiguous_format)
     save_weights(network, kept)
     return network.eval()
@@ -133,7 +163,8 @@ def accuracy(scores: Tensor, labels: Tensor) -> float:
 
 
 def key_of(about: dict[str, Any]) -> tuple[Any, ...]:
-    return tuple(map(str, (about[name] for name in ("network", "forms", "fit", "seed", "reduction", "code"))))
+    names = ("network", "forms", "fit", "seed", "reduction", "epochs", "code")
+    return tuple(str(about.get(name, 0)) for name in names)
 
 
 def read(path: Path) -> Iterator[records.Record]:
@@ -143,11 +174,16 @@ def read(path: Path) -> Iterator[records.Record]:
 def table(path: Path) -> str:
     """Mean and standard error over seeds, of the last code that each row was measured with."""
     lines = [
-        "| network | forms | fewer MACs | dense | points lost | same class | seeds |",
-        "|---|---|---|---|---|---|---|",
+        "| network | forms | fewer MACs | epochs of recovery | dense | points lost | same class | seeds |",
+        "|---|---|---|---|---|---|---|---|",
     ]
-    for (network, forms, _), found in rows(read(path), lambda a: (a["network"], "+".join(a["forms"]), a["reduction"])):
+
+    def row_of(about: dict[str, Any]) -> tuple[Any, ...]:
+        return about["network"], "+".join(about["forms"]), about["reduction"], about.get("epochs", 0)
+
+    for (network, forms, _, epochs), found in rows(read(path), row_of):
         dense, same, reached = (np.mean([r.about[n] for r in found]) for n in ("dense", "agreement", "reached"))
         lost = with_error([r.value for r in found], 2)
-        lines.append(f"| {network} | {forms} | {reached:.2f}× | {dense:.2f} % | {lost} | {same:.1f} % | {len(found)} |")
+        start = f"| {network} | {forms} | {reached:.2f}× | {epochs}"
+        lines.append(f"{start} | {dense:.2f} % | {lost} | {same:.1f} % | {len(found)} |")
     return "\n".join(lines)

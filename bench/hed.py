@@ -3,6 +3,9 @@
 Fitted on unlabelled pictures; F1 at 0.5, pixels pooled, on others, at 320 x 480: 16 of the same source and four
 photographs of scikit-image. The reduction is that of the whole network's multiply-accumulates, stem and sides included.
 A seed draws the pictures. Finished cells of the same code are not done again: stop it whenever you like.
+
+--budget latency plans for the time of one picture of 320 x 480 instead: TIMES faster than the dense network in its own
+fastest eager form in stock PyTorch, with each number of threads. The converted network runs through `sepwise.fuse`.
 """
 
 from __future__ import annotations
@@ -20,14 +23,16 @@ from torch import Tensor, nn
 from bench import arena
 from bench.arena import ROOT, code, rows, run, with_error
 from sepwise import records
-from sepwise.conversion import convert, plan_from, survey, totals_of
+from sepwise.conversion import Survey, convert, fuse, plan_from, survey, totals_of
+from sepwise.conversion.planning import plan_within
 from sepwise.factor import FORMS
-from sepwise.measure import Agreement
+from sepwise.measure import Agreement, fastest, measure_latency, ratio, stock_forms
 from sepwise.sources.batches import batches, prepare
 from sepwise.sources.models import LoadedModel, load_model
 from sepwise.sources.pictures import Picture, Pictures, find_pictures
 
 CROP, BATCH, TESTED = 224, 8, 16
+ROUNDS = 15
 PHOTOGRAPHS = ("astronaut.png", "chelsea.png", "coffee.png", "rocket.jpg")
 
 
@@ -36,6 +41,9 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--images", help="folder of pictures or parquet tables; needed unless --table")
     parser.add_argument("--forms", nargs="+", default=["spatial"], choices=sorted(FORMS), metavar="FORM")
     parser.add_argument("--reductions", nargs="+", type=float, default=[4.0, 6.0, 8.0], metavar="TIMES")
+    parser.add_argument("--budget", default="macs", choices=["macs", "latency"], help="default macs")
+    parser.add_argument("--threads", nargs="+", type=int, default=[1, 2], metavar="N", help="for latency; default 1 2")
+    parser.add_argument("--compiled", action="store_true", help="latency: time the dense network compiled as well")
     parser.add_argument("--pictures", type=int, default=64, help="to fit on; default 64")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], metavar="N")
     parser.add_argument("--results", type=Path, default=ROOT / "bench" / "results" / "hed.jsonl")
@@ -45,20 +53,61 @@ def main(arguments: Sequence[str]) -> int:
 def measure(args: argparse.Namespace) -> None:
     loaded = load_model("zoo:hed", "bsds500")
     done = {key_of(r.about) for r in read(args.results)}
+    columns = [{"budget": "latency", "threads": n} for n in args.threads] if args.budget == "latency" else [{}]
     for seed in args.seeds:
         about = {"forms": sorted(args.forms), "pictures": args.pictures, "seed": seed, "code": code()}
-        missing = [r for r in args.reductions if key_of(about | {"reduction": r}) not in done]
+        cells = [about | column | {"reduction": r} for column in columns for r in args.reductions]
+        missing = [cell for cell in cells if key_of(cell) not in done]
         if not missing:
             continue
         fit, tested = pictures(loaded, args.images, args.pictures, seed)
         print(f"seed {seed}: surveying", file=sys.stderr, flush=True)
         found = survey(loaded.model, fit, forms=args.forms)
-        for reduction in missing:
-            plan = plan_from(found, {"macs": 1 / reduction}, totals_of(found, fit[0]))
-            agreed = agreement(convert(loaded.model, plan, fit), loaded.model, tested)
-            whole = about | {"reduction": reduction, "reached": plan.macs[0] / plan.macs[1], **agreed.to_dict()}
+        for cell in missing:
+            told = by_latency(loaded, found, fit, tested, cell, args.compiled) if "threads" in cell else {}
+            plan = (
+                told.pop("plan")
+                if told
+                else plan_from(found, {"macs": 1 / cell["reduction"]}, totals_of(found, fit[0]))
+            )
+            converted = told.pop("converted") if told else convert(loaded.model, plan, fit)
+            agreed = agreement(converted, loaded.model, tested)
+            whole = cell | {"reached": plan.macs[0] / plan.macs[1], **told, **agreed.to_dict()}
             records.append(args.results, [records.here("hed.f1", agreed.f1, about=whole)])
-            print(f"seed {seed}, {reduction:g}x: F1 {agreed.f1:.4f}", file=sys.stderr, flush=True)
+            print(f"seed {seed}, {cell['reduction']:g}x: F1 {agreed.f1:.4f} {told}", file=sys.stderr, flush=True)
+
+
+def by_latency(
+    loaded: LoadedModel,
+    found: Survey,
+    fit: Sequence[Tensor],
+    tested: Sequence[Tensor],
+    cell: dict[str, Any],
+    compiled: bool,
+) -> dict[str, Any]:
+    """Planned for the time of the first tested picture: the plan, the converted network, and what it takes."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(cell["threads"])
+    try:
+        x = tested[0]
+        plan, _ = plan_within(loaded.model, found, x, fit, [], {"latency": 1 / cell["reduction"]})
+        assert plan.latency is not None
+        assert plan.latency.measured is not None
+        converted = convert(loaded.model, plan, fit)
+        fused, laid = fuse(converted, x), x.contiguous(memory_format=torch.channels_last)
+        calls = {**stock_forms(loaded.model, x, compiled=compiled), "fused": lambda: fused(laid)}
+        timings = measure_latency(calls, rounds=ROUNDS, warmup=2)
+    finally:
+        torch.set_num_threads(threads)
+    ours = timings.pop("fused")
+    eager = {form: timing for form, timing in timings.items() if form.startswith("eager")}
+    faster = {"eager": ratio(eager[fastest(eager)], ours), "any": ratio(timings[fastest(timings)], ours)}
+    told = {"predicted": 1 / plan.latency.predicted, "planned": 1 / plan.latency.measured}
+    told |= {"faster": faster["eager"].median, "faster_than_any": faster["any"].median, "compiled": compiled}
+    told |= {"quartiles": list(faster["eager"].quartiles), "dense_form": fastest(timings)}
+    told |= {"dense_ms": {form: min(t.rounds_ms) for form, t in timings.items()}, "fused_ms": min(ours.rounds_ms)}
+    told |= {"layers": {n: [c.form, c.rank] for n, c in plan.converted.items()}}
+    return {"plan": plan, "converted": converted, **told}
 
 
 def pictures(loaded: LoadedModel, source: str, count: int, seed: int) -> tuple[list[Tensor], list[Tensor]]:
@@ -85,7 +134,8 @@ def agreement(converted: nn.Module, dense: nn.Module, tested: Sequence[Tensor]) 
 
 
 def key_of(about: dict[str, Any]) -> tuple[Any, ...]:
-    return tuple(map(str, (about[name] for name in ("forms", "pictures", "seed", "reduction", "code"))))
+    names = ("forms", "pictures", "seed", "reduction", "code", "budget", "threads")
+    return tuple(map(str, (about.get(name) for name in names)))
 
 
 def read(path: Path) -> Iterator[records.Record]:
@@ -95,8 +145,24 @@ def read(path: Path) -> Iterator[records.Record]:
 def table(path: Path) -> str:
     """Mean and standard error over seeds, of the last code that each row was measured with."""
     lines = ["| forms | pictures | fewer MACs | F1 | mean absolute difference | seeds |", "|---|---|---|---|---|---|"]
-    for (forms, count, _), found in rows(read(path), lambda a: ("+".join(a["forms"]), a["pictures"], a["reduction"])):
+    counted = (r for r in read(path) if "threads" not in r.about)
+    for (forms, count, _), found in rows(counted, lambda a: ("+".join(a["forms"]), a["pictures"], a["reduction"])):
         off, reached = (np.mean([r.about[n] for r in found]) for n in ("mean_absolute_difference", "reached"))
         f1 = with_error([r.value for r in found], 4)
         lines.append(f"| {forms} | {count} | {reached:.2f}× | {f1} | {off:.4f} | {len(found)} |")
+    timed = rows(
+        (r for r in read(path) if "threads" in r.about),
+        lambda a: ("+".join(a["forms"]), a["pictures"], a["threads"], a["reduction"]),
+    )
+    if timed:
+        lines += [
+            "",
+            "| planned for latency | pictures | threads | asked | predicted | faster | fewer MACs | F1 | seeds |",
+        ]
+        lines += ["|---|---|---|---|---|---|---|---|---|"]
+    for (forms, count, threads, asked), found in timed:
+        told = [np.mean([r.about[n] for r in found]) for n in ("predicted", "faster", "reached")]
+        numbers = " | ".join(f"{number:.2f}×" for number in told)
+        f1 = with_error([r.value for r in found], 4)
+        lines.append(f"| {forms} | {count} | {threads} | {asked:g}× | {numbers} | {f1} | {len(found)} |")
     return "\n".join(lines)

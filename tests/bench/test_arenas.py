@@ -79,14 +79,21 @@ def test_points_lost_are_those_of_the_networks_and_nothing_is_done_twice(tmp_pat
         fit=40,
         seeds=[5],
         results=tmp_path / "r.jsonl",
-        baselines=tmp_path / "b",
+        kept=tmp_path / "k",
+        epochs=[0, 1],
+        precision="32-true",
     )
     cifar.measure(args)
     cifar.measure(args)
-    (record,) = cifar.read(args.results)
+    record, recovered = cifar.read(args.results)
+    assert (record.about["epochs"], recovered.about["epochs"]) == (0, 1)
+    assert record.about["reached"] == recovered.about["reached"]
+    assert list((tmp_path / "k" / "recoveries").iterdir()) == []
     assert record.value == pytest.approx(record.about["dense"] - record.about["converted"])
     assert 2.0 <= record.about["reached"] < 2.5
     pictures, labels = cifar.read_split(tmp_path / "test.parquet")
     scores = cifar.scores_of(cifar.baseline(args, 5, (pictures, labels)), pictures)  # from its file
     assert record.about["dense"] == pytest.approx(cifar.accuracy(scores, labels))
-    assert "| resnet20 | spatial |" in cifar.table(args.results)
+    rows = cifar.table(args.results).splitlines()[2:]
+    assert [row.split(" | ")[3] for row in rows] == ["0", "1"]
+    assert all("| resnet20 | spatial |" in row for row in rows)

@@ -38,6 +38,13 @@ def test_the_whole_job(convert, tmp_path, pictures, model):
     assert (data["fused_latency"]["pairs"], data["fused_latency"]["left"]) == (pairs, len(forms) - pairs)
     assert data["agreement"]["relative_error"] < 0.3
     assert {point["kind"] for point in data["curve"]} == {"this conversion", "other budget", "data-free"}
+    costs, harms = ([point[key] for point in data["front"]] for key in ("cost", "harm"))
+    assert costs == sorted(costs, reverse=True)
+    assert harms == sorted(harms)
+    mine = [point for point in data["front"] if point["kind"] == "this conversion"]
+    metric = data["agreement"]["f1" if model == "edges" else "top1"]
+    assert [(point["cost"] <= 0.5, point["agreement"]) for point in mine] == [(True, metric)]
+    assert sum(point["agreement"] is not None for point in data["front"]) > 1
     folder = tmp_path / "out"
     assert {p.name for p in folder.iterdir()} == {*FILES, "pictures", "kernels"}
     assert sorted(data["files"]) == FILES
@@ -108,7 +115,7 @@ def test_a_plan_edited_by_hand_is_carried_out(convert, tmp_path):
     assert [t.shape for n, t in state.items() if n.startswith("third.") and t.dim() == 4 and t.shape[0] == 7]
 
 
-@pytest.mark.parametrize("unit", ["macs", "parameters"])
+@pytest.mark.parametrize("unit", ["macs", "parameters", "weight_bytes"])
 def test_budgets_are_kept(convert, unit):
     networks = json.loads(convert("small_networks:classifier", "--json", budget=f"{unit}=0.6")[1])["networks"]
     assert networks["separable"][unit] <= 0.6 * networks["dense"][unit]
@@ -199,3 +206,40 @@ def test_a_layer_that_cannot_be_converted_is_left_dense_with_the_reason(convert)
     twice = json.loads(out)["plan"]["twice"]
     assert (code, twice["form"]) == (0, "dense")
     assert "called 2 times" in twice["why"]
+
+
+def test_a_network_planned_for_latency_tells_prediction_and_measurement(convert, tmp_path, monkeypatch):
+    monkeypatch.setenv("SEPWISE_CACHE", str(tmp_path / "cache"))
+    planned = []
+    within = job.plan_within
+
+    def never_missed(*arguments):  # on a busy machine the smallest networks take any time
+        monkeypatch.setattr("sepwise.conversion.clock.Clock.measured", lambda *_: 0.4)
+        planned.append(within(*arguments))
+        return planned[-1]
+
+    monkeypatch.setattr(job, "plan_within", never_missed)
+    code, out, _ = convert("small_networks:edges", "--size", 96, budget="latency=0.9", forms="depthwise,spatial")
+    assert code == 0
+    told = planned[0][0].latency
+    assert told.predicted <= 0.9
+    assert f"predicted {told.predicted_ms:.2f} ms" in out
+    assert "ms before  ms after" in out
+    assert re.search(r"fewer MACs  fewer parameters  faster  predicted harm +f1", out)
+    assert out.count("<- this conversion") == 1
+    assert json.loads((tmp_path / "cache" / "times.json").read_text())["times"]
+    assert "faster, as predicted, than the dense network" in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_an_agreement_is_kept_on_pictures_held_out(convert, tmp_path):
+    wanted = ("--minimise", "parameters", "--json")
+    code, out, _ = convert("small_networks:classifier", *wanted, budget="agreement=0.75", forms="depthwise,cp")
+    data = json.loads(out)
+    assert code == 0
+    assert data["planned_agreement"]["metric"] == "top1"
+    assert data["planned_agreement"]["value"] >= 0.75
+    assert data["networks"]["separable"]["parameters"] < data["networks"]["dense"]["parameters"]
+    assert Plan.load(tmp_path / "out" / "plan.json").agreement.value == data["planned_agreement"]["value"]  # type: ignore[union-attr]
+    assert {point["unit"] for point in data["front"]} == {"parameters"}
+    refusal = convert("small_networks:edges", "--overwrite", budget="agreement=0.9")[2]
+    assert "f1 is undefined on the 4 pictures held out" in refusal, "none of its maps has a value above 0.5"

@@ -109,6 +109,7 @@ def test_a_budget_that_cannot_be_met_says_the_best_that_can(refused, convert):
         ([], {"budget": None}, "give a budget, such as --budget macs=0.25, or a plan"),
         ([], {"budget": "macs"}, "--budget 'macs': expected UNIT=FRACTION, such as macs=0.25"),
         ([], {"budget": "watts=0.5"}, "budget 'watts': expected one of macs, parameters"),
+        (["--minimise", "watts"], {"budget": "agreement=0.9"}, "--minimise watts: expected one of macs, parameters"),
         ([], {"budget": "macs=nan"}, "budget macs=nan: expected a fraction of the dense network"),
         ([], {"forms": "spatial,winograd"}, "--forms: there is no form 'winograd'; the forms are depthwise, "),
         ([], {"images": "nowhere"}, "there is no nowhere; give a folder of pictures or a parquet file"),

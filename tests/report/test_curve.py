@@ -68,3 +68,20 @@ def test_one_point_still_gets_axes(fraction):
     drawn = chart([Point(fraction, 1.0, "this conversion")], 640, 340)
     assert "1×" in [tick.text for tick in drawn.across]
     assert drawn.series[0].marks[0].is_written
+
+
+def test_harm_is_drawn_by_powers_of_ten_with_the_least_on_top():
+    points = [Point(1 / 2**n, 10.0 ** (n - 6), "best at its cost") for n in range(1, 5)]
+    points.append(Point(0.2, 3e-4, "this conversion", "F1 0.9"))
+    drawn = chart(points, 640, 340, "predicted harm", "faster", harm=True)
+    (series,) = drawn.series
+    assert series.name == "the least at each cost"
+    assert [tick.text for tick in drawn.upward] == ["1e-2", "1e-3", "1e-4", "1e-5"]
+    assert [tick.at for tick in drawn.upward] == sorted((tick.at for tick in drawn.upward), reverse=True)
+    by_cost = sorted(series.marks, key=lambda mark: mark.x)
+    assert [mark.y for mark in by_cost] == sorted((mark.y for mark in by_cost), reverse=True)
+    assert by_cost[-1].y == drawn.top
+    assert all(mark.text_x + 50 < 640 for mark in by_cost if mark.anchor == "start"), "no value leaves the drawing"
+    (mine,) = [mark for mark in series.marks if mark.is_this]
+    assert mine.tip == "F1 0.9: 5.0× faster, predicted harm 3.0×10⁻⁴"
+    assert mine.text_x > mine.x, "the line rises to the right: below it and right of the mark there is room"

@@ -31,7 +31,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--budget",
         metavar="UNIT=FRACTION",
         action="append",
-        help="macs=0.25 and/or parameters=0.3 of the dense network",
+        help="fractions of the dense network: macs=0.25, parameters=0.3, weight_bytes=0.3, latency=0.4 (of its time in "
+        "its fastest stock form, on this machine); or agreement=0.95: the cheapest that keeps it; several: all hold",
+    )
+    parser.add_argument(
+        "--minimise",
+        metavar="UNIT",
+        default="macs",
+        help="what is cheapest, with --budget agreement: macs (default), parameters, weight_bytes or latency",
     )
     parser.add_argument("--plan", metavar="FILE.json", help="carry out this plan instead of making one")
     parser.add_argument("--out", metavar="DIR", required=True, help="folder for the network, its plan and the report")
@@ -59,6 +66,7 @@ def run(args: argparse.Namespace) -> Outcome:
     if not budget and not args.plan:
         raise BudgetError("give a budget, such as --budget macs=0.25, or a plan, --plan plan.json")
     from ..conversion import Plan, check_budget
+    from ..conversion.budget import UNITS
     from ..factor import FORMS
     from ..sources.models import load_model
     from .job import Job
@@ -69,6 +77,8 @@ def run(args: argparse.Namespace) -> Outcome:
     plan = Plan.load(args.plan) if args.plan else None
     if plan is None:
         check_budget(budget)
+    if args.minimise not in UNITS:
+        raise BudgetError(f"--minimise {args.minimise}: expected one of {', '.join(UNITS)}")
     _check_counts(args)
     forms = tuple(FORMS) if args.forms is None else tuple(args.forms.split(","))
     unknown = [f for f in forms if f not in FORMS]
@@ -87,6 +97,7 @@ def run(args: argparse.Namespace) -> Outcome:
             overwrite=args.overwrite,
             title=args.model,
             budget=budget,
+            minimise=args.minimise,
             forms=forms,
             batch_norm="keep" if args.keep_batch_norm else "fold",
             plan=plan,

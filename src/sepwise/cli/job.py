@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves
 
 from .. import __version__, records, report
 from ..conversion import (
@@ -21,13 +20,17 @@ from ..conversion import (
     convert,
     export,
     in_forms,
-    plan_from,
     save_program,
     survey,
     totals_of,
 )
+from ..conversion.agreed import METRIC, agreement_on, answer_of
+from ..conversion.budget import COUNTED
+from ..conversion.curve import front
 from ..conversion.plan import BatchNorm
-from ..errors import BudgetError, ModelError
+from ..conversion.planning import parts_for, plan_within
+from ..conversion.times import Times
+from ..errors import BudgetError
 from ..extras import require
 from ..files import whole_folder
 from ..measure import Agreement, cost
@@ -41,7 +44,6 @@ from .progress import Progress
 from .results import RECORDS, check_results
 from .summary import outcome
 
-METRIC = {"maps": "f1", "classes": "top1", "tensors": "correlation"}
 PICTURED = 4
 
 
@@ -52,6 +54,7 @@ class Job:
     fit        calibration pictures, batches (N, C, H, W)
     shown      held-out pictures: names and tensors (1, C, H, W), for measuring and showing
     plan       carried out as it is; None: made for `budget` with `forms`
+    minimise   what the cheapest plan is the cheapest in, where the budget asks for an agreement
     beside     forms, each of which is measured alone at the same budget, with the survey's fits
     """
 
@@ -64,6 +67,7 @@ class Job:
     overwrite: bool
     title: str
     budget: dict[str, float] = field(default_factory=dict)
+    minimise: str = "macs"
     forms: Sequence[str] = ()
     batch_norm: BatchNorm = "fold"
     plan: Plan | None = None
@@ -80,16 +84,17 @@ def run(job: Job) -> Outcome:
         check_budget(job.budget)
     dense, pictures = job.loaded.model, [x for _, x in job.shown]
     with Progress() as progress:
-        found = None
-        plan = job.plan
+        found, times = None, None
+        plan, fit = job.plan, job.fit
         if plan is None:
-            found = survey(dense, job.fit, forms=job.forms, batch_norm=job.batch_norm, progress=progress)
-            plan = plan_from(found, job.budget, totals_of(found, job.fit[0]))
-        separable = convert(dense, plan, job.fit, iterations=job.iterations, progress=progress)
+            fit, held = parts_for(job.budget, job.fit)  # what was measured to agree was fitted without `held`
+            found = survey(dense, fit, forms=job.forms, batch_norm=job.batch_norm, progress=progress)
+            plan, times = plan_within(dense, found, fit[0], fit, held, job.budget, job.minimise, progress)
+        separable = convert(dense, plan, fit, iterations=job.iterations, progress=progress)
         progress("measure", 0, 3)
         program = export(separable, pictures[0])
         progress("measure", 1, 3)
-        agreed = _agreement(separable, dense, pictures)
+        agreed = agreement_on(separable, dense, pictures)
         progress("measure", 2, 3)
         others = {} if found is None else _beside(found, plan, job)
         networks = {form: model for form, model in others.items() if isinstance(model, nn.Module)}
@@ -98,7 +103,8 @@ def run(job: Job) -> Outcome:
         facts = _facts(job, plan, dense, separable, agreed, timed["separable"])
         facts += [_alone(form, model, dense, pictures, timed) for form, model in others.items()]
         if found is not None:
-            facts += _curve(found, dense, pictures, facts, job, progress)
+            curve = _curve(found, dense, pictures, facts, job, progress)
+            facts += [*curve, *_front(found, plan, times, curve, job)]
     with whole_folder(job.out, job.overwrite) as folder:
         save_weights(separable, folder / "model.safetensors")
         plan.save(folder / "plan.json")
@@ -110,32 +116,14 @@ def run(job: Job) -> Outcome:
         return outcome(job.loaded.name, job.shown_on, job.out, files, plan, facts)
 
 
-@torch.no_grad()
-def _agreement(separable: nn.Module, dense: nn.Module, pictures: Sequence[Tensor]) -> Agreement:
-    total: Agreement | None = None
-    for x in pictures:
-        wanted = _only(dense(x))
-        total = total or Agreement(kind_of(wanted))
-        total.update(_only(separable(x)), wanted)
-    assert total is not None
-    return total
-
-
-def _only(output: Any) -> Tensor:
-    """The tensor that agreement is measured on: the output, or the last tensor of several (the fused one)."""
-    tensors = [t for t in tree_leaves(output) if isinstance(t, Tensor)]
-    if not tensors:
-        raise ModelError("the model returns no tensor; agreement cannot be measured")
-    return tensors[-1]
-
-
 def _beside(found: Survey, plan: Plan, job: Job) -> dict[str, nn.Module | str]:
     """For each form that `plan` is not made of alone: the network with only this form, or why there is none."""
     networks: dict[str, nn.Module | str] = {}
     for form in job.beside:
         if {choice.form for choice in plan.converted.values()} != {form}:
             try:
-                networks[form] = in_forms(found, [form], job.budget, totals_of(found, job.fit[0]))[1]
+                counts = {u: f for u, f in plan.budget.items() if u in COUNTED} or {"macs": plan.macs[1] / plan.macs[0]}
+                networks[form] = in_forms(found, [form], counts, totals_of(found, job.fit[0]))[1]
             except BudgetError as error:
                 networks[form] = str(error)
     return networks
@@ -147,7 +135,7 @@ def _alone(
     """What one form alone reaches at the same budget: agreement, and speed in stock PyTorch and fused."""
     if isinstance(model, str):
         return records.here("alone", {"form": form, "why": model})
-    agreed, time = _agreement(model, dense, pictures), timed[form]
+    agreed, time = agreement_on(model, dense, pictures), timed[form]
     metric = METRIC[agreed.kind or "tensors"]
     value = {"form": form, "metric": metric, "agreement": agreed.to_dict()[metric]}
     value |= {"latency_ratio": time.stock_ratio, "fused_latency_ratio": time.fused_ratio}
@@ -168,6 +156,8 @@ def _facts(
         "model": job.loaded.name,
         "title": job.title,
         "budget": plan.budget,
+        "planned_latency": plan.latency and vars(plan.latency) | {"predicted": plan.latency.predicted},
+        "planned_agreement": plan.agreement and vars(plan.agreement),
         "method": "least squares on the dense layers' answers, layer by layer; no labels, no training",
         "fitted_on": job.fitted_on,
         "shown_on": job.shown_on,
@@ -224,7 +214,7 @@ def _curve(
     progress: Progress,
 ) -> list[records.Record]:
     """Agreement against MACs: this conversion, and the survey's fits and no data at all at other budgets."""
-    metric = METRIC[kind_of(_only(dense(pictures[0])))]
+    metric = METRIC[kind_of(answer_of(dense(pictures[0])))]
     told = {(r.what, r.about.get("network")): r.value for r in facts}
     share = told["network.macs", "separable"] / told["network.macs", "dense"]
     points = [_point(share, told[f"agreement.{metric}", None], metric, "this conversion")]
@@ -234,9 +224,43 @@ def _curve(
         progress("curve", done, len(steps))
         share = plan.macs[1] / plan.macs[0]
         for model, kind in ((fitted, "other budget"), (nearest, "data-free")):
-            points.append(_point(share, getattr(_agreement(model, dense, few), metric), metric, kind))
+            points.append(_point(share, getattr(agreement_on(model, dense, few), metric), metric, kind))
     progress("curve", len(steps), len(steps))
     return points
+
+
+def _front(
+    found: Survey,
+    plan: Plan,
+    times: Times | None,
+    curve: Sequence[records.Record],
+    job: Job,
+) -> Iterator[records.Record]:
+    """The least predicted harm at each cost, in the unit that was planned in, with the agreement where it is known."""
+    unit = job.minimise if "agreement" in job.budget else next(iter(job.budget))
+    totals = totals_of(found, job.fit[0])
+    known = {r.value["macs_fraction"]: r.value for r in curve if r.about["kind"] == "other budget"}
+    mine = next(r.value for r in curve if r.about["kind"] == "this conversion")
+    plans = front(found, totals, unit, times)
+    for each in sorted([*plans, plan], key=lambda p: -_cost(p, unit)):
+        if each is not plan and each.layers == plan.layers:
+            continue
+        share = each.macs[1] / each.macs[0]
+        measured = mine if each is plan else known.get(share) if unit == "macs" else None
+        value = {"unit": unit, "cost": _cost(each, unit), "harm": each.harm, "macs_fraction": share}
+        value |= {"parameters_fraction": each.parameters[1] / each.parameters[0]}
+        value |= {"latency_fraction": each.latency and each.latency.predicted}
+        value |= {"metric": mine["metric"], "agreement": measured and measured["agreement"]}
+        yield records.here("front", value, about={"kind": "this conversion" if each is plan else "best at its cost"})
+
+
+def _cost(plan: Plan, unit: str) -> float:
+    """What a plan leaves of the dense network, a fraction."""
+    if unit == "latency":
+        assert plan.latency is not None
+        return plan.latency.predicted
+    dense, planned = getattr(plan, unit)
+    return planned / dense
 
 
 def _point(share: float, value: float | None, metric: str, kind: str) -> records.Record:
@@ -254,7 +278,7 @@ def _pictures(
     (folder / "pictures").mkdir()
     mean, std = (torch.tensor(v).view(-1, 1, 1) for v in (job.loaded.mean, job.loaded.std))
     for number, (name, x) in enumerate(job.shown[:PICTURED]):
-        before, after = _only(dense(x))[0], _only(separable(x))[0]
+        before, after = answer_of(dense(x))[0], answer_of(separable(x))[0]
         plain = ((x[0] * std + mean).clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy()
         value: dict[str, Any] = {"name": name, "input": f"pictures/{number}-input.png"}
         image = require("PIL.Image", "writing pictures").fromarray(plain.squeeze())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -11,12 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from .. import records
-from ..conversion import FusedNetwork, FusionReport, export, fuse
-from ..conversion.fold import fold_norms
-from ..conversion.graph import trace
+from ..conversion import FusedNetwork, FusionReport, fuse
+from ..conversion.stock import stock_calls
 from ..errors import ModelError
-from ..measure import Timing, fastest, measure_latency, ratio, stock_forms
-from ..nn import FactoredConv
+from ..measure import Timing, fastest, measure_latency, ratio
 
 TRIALS, ROUNDS = 2, 10
 
@@ -71,7 +68,7 @@ def latency(dense: nn.Module, separable: Mapping[str, nn.Module], x: Tensor) -> 
     returns      by the same names
     """
     networks = {"dense": dense, **separable}
-    calls = {f"{name} {form}": run for name, net in networks.items() for form, run in _stock(net, x).items()}
+    calls = {f"{name} {form}": run for name, net in networks.items() for form, run in stock_calls(net, x).items()}
     fused = {name: _fused(network, x) for name, network in separable.items()}
     trials = measure_latency(calls, rounds=TRIALS, warmup=1)
     best = {name: fastest({n: t for n, t in trials.items() if n.startswith(f"{name} ")}) for name in networks}
@@ -92,27 +89,10 @@ def latency(dense: nn.Module, separable: Mapping[str, nn.Module], x: Tensor) -> 
 
 def fused_latency(model: nn.Module, fused: FusedNetwork, x: Tensor) -> tuple[str, Timing, Timing]:
     """The fastest stock form of a network, its timing, and that of the network fused, in the same rounds."""
-    forms = _stock(model, x)
+    forms = stock_calls(model, x)
     timings = measure_latency({**forms, "fused": _runner(fused, x)}, rounds=ROUNDS, warmup=2)
     best = fastest({form: timings[form] for form in forms})
     return best, timings[best], timings["fused"]
-
-
-def _stock(network: nn.Module, x: Tensor) -> dict[str, Callable[[], object]]:
-    """The eager forms of a network in stock operations, as it is and with its normalizations folded.
-
-    Layers of ours would not be stock by themselves, so such a network is exported first.
-    """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # torch's own remark on copies of programs it exported
-        if any(isinstance(module, FactoredConv) for module in network.modules()):
-            network = export(network, x).module(check_guards=False)
-        forms = stock_forms(network, x)
-        followed = trace(network, x)
-        if fold_norms(followed):
-            folded = stock_forms(followed.graph, x)
-            forms |= {form.replace("eager", "folded"): run for form, run in folded.items()}
-    return forms
 
 
 def _fused(separable: nn.Module, x: Tensor) -> FusedNetwork | str:

@@ -11,6 +11,7 @@ from ..extras import require
 STAGES = {
     "metric": "asking which outputs matter",
     "survey": "trying forms and ranks, layer by layer",
+    "time": "timing forms and ranks, layer by layer",
     "fit": "fitting the chosen layers",
     "measure": "measuring",
     "curve": "other budgets",

@@ -30,6 +30,9 @@ def outcome(name: str, shown_on: str, out: Path, files: Sequence[str], plan: Pla
         "alone": [r.value for r in facts if r.what == "alone"],
         "plan": {name: vars(choice) for name, choice in plan.layers.items()},
         "curve": [{**r.value, **r.about} for r in facts if r.what == "curve"],
+        "front": [{**r.value, **r.about} for r in facts if r.what == "front"],
+        "planned_latency": plan.latency and vars(plan.latency) | {"predicted": plan.latency.predicted},
+        "planned_agreement": plan.agreement and vars(plan.agreement),
         "files": list(files),
     }
     lines = [str(plan), "", *_costs(data), *_latencies(stock, fused), ""]
@@ -37,6 +40,8 @@ def outcome(name: str, shown_on: str, out: Path, files: Sequence[str], plan: Pla
     lines += [_measure(metric, value) for metric, value in data["agreement"].items()]
     for alone in data["alone"]:
         lines += ["", *_alone(alone)]
+    if data["front"]:
+        lines += ["", *_front(data["front"])]
     lines += ["", f"report: {out / 'report.html'}   (model.safetensors, model.pt2 and plan.json beside it)"]
     return Outcome(data, "\n".join(lines))
 
@@ -77,6 +82,20 @@ def _alone(alone: dict[str, Any]) -> Iterator[str]:
     yield f"  {'latency, stock':28}{_speed(alone['latency_ratio'])}"
     fused = alone["fused_latency_ratio"]
     yield f"  {'latency, fused':28}{'not measured' if fused is None else _speed(fused)}"
+
+
+def _front(front: Sequence[dict[str, Any]]) -> Iterator[str]:
+    """The table of the least harm at each cost; an arrow points to this conversion."""
+    unit, metric = front[0]["unit"].replace("_", " "), front[0]["metric"].replace("_", " ")
+    timed = any(row["latency_fraction"] for row in front)
+    yield f"the least harm at each cost in {unit}, as planned from the survey; {metric} where it was measured:"
+    yield "  fewer MACs  fewer parameters" + "  faster" * timed + f"  predicted harm  {metric:>11}"
+    for row in front:
+        speed = f"  {1 / row['latency_fraction']:5.2f}x" if timed else ""
+        known = "" if row["agreement"] is None else f"{row['agreement']:.4f}"
+        line = f"  {1 / row['macs_fraction']:9.2f}x  {1 / row['parameters_fraction']:15.2f}x{speed}"
+        arrow = "  <- this conversion" if row["kind"] == "this conversion" else ""
+        yield f"{line}  {row['harm']:14.1e}  {known:>11}{arrow}".rstrip()
 
 
 def _measure(metric: str, value: float | None) -> str:

@@ -16,7 +16,7 @@ from .fold import fold_norms
 from .graph import Network, trace
 from .metric import output_metrics
 from .plan import Choice, Plan
-from .statistics import MomentSum
+from .statistics import moments_of
 from .survey import Progress
 from .walk import Visit, walk
 
@@ -118,11 +118,9 @@ def _fit_layer(
     module: DenseConv, choice: Choice, at: Visit, per_picture: int, metric: Tensor | None, iterations: int
 ) -> FactoredConv:
     conv = shape_of_dense(module)
-    moments = MomentSum(conv, module.padding_mode, per_picture)
-    for twin, answer in zip(at.inputs, at.outputs, strict=True):
-        moments.add(twin.converted, answer)
     rank = check_rank(FORMS[choice.form], conv, choice.rank)
-    fits = LayerFit(conv, module.weight, moments.moments(), metric)
+    found = moments_of(conv, module.padding_mode, per_picture, zip(at.inputs, at.outputs, strict=True))
+    fits = LayerFit(conv, module.weight, found, metric)
     return filled_layer(module, choice, fits.fit(choice.form, rank, iterations))
 
 

@@ -13,10 +13,32 @@ from .apply import filled_layer, nearest_layer
 from .budget import Totals
 from .graph import copy_of
 from .plan import Plan
-from .planner import plan_from
+from .planner import least, plan_from
 from .survey import Survey
+from .times import Times
 
 FRACTIONS = (0.5, 0.35, 0.25, 0.18, 0.125)
+FRONT = (
+    0.9,
+    0.7,
+    0.5,
+    0.42,
+    0.35,
+    0.3,
+    0.25,
+    0.21,
+    0.18,
+    0.15,
+    0.125,
+    0.105,
+    0.09,
+    0.075,
+    0.06,
+    0.05,
+    0.04,
+    0.03,
+    0.02,
+)
 
 
 def at_budgets(
@@ -33,6 +55,26 @@ def at_budgets(
         except BudgetError:
             continue
         yield plan, _Lent(survey, plan, fitted=True), _Lent(survey, plan, fitted=False)
+
+
+def front(
+    survey: Survey, totals: Totals, unit: str = "macs", times: Times | None = None, fractions: Sequence[float] = FRONT
+) -> list[Plan]:
+    """The least harm at each cost: for each fraction that can be met the best plan, exact, no plan twice.
+
+    unit       of the cost, see `check_budget`; "latency" needs `times`
+    returns    plans in order of falling cost and rising `harm`
+    """
+    plans: list[Plan] = []
+    lowest = least(survey, unit, totals, times)
+    for fraction in sorted({*(f for f in fractions if f > lowest), min(1.0, lowest * (1 + 1e-9))}, reverse=True):
+        try:
+            plan = plan_from(survey, {unit: fraction}, totals, times)
+        except BudgetError:  # rounding, at the very least
+            continue
+        if not plans or plan.layers != plans[-1].layers:
+            plans.append(plan)
+    return plans
 
 
 def in_forms(

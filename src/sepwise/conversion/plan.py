@@ -111,6 +111,11 @@ class Plan:
         """The layers that change."""
         return {name: choice for name, choice in self.layers.items() if choice.form != "dense"}
 
+    @property
+    def harm(self) -> float:
+        """The summed effects of its choices: what the planner made small."""
+        return sum(choice.effect or 0.0 for choice in self.layers.values())
+
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the plan as JSON, whole or not at all."""
         with whole_file(path) as aside:

@@ -72,7 +72,7 @@ def plan(
     wanted = check_budget(budget)
     fit, held = parts_for(wanted, batches or [example])
     found = survey(model, fit, forms=forms, batch_norm=batch_norm, progress=progress)
-    return plan_within(model, found, example, fit, held, wanted, minimise, progress)
+    return plan_within(model, found, example, fit, held, wanted, minimise, progress)[0]
 
 
 def parts_for(budget: Mapping[str, float], batches: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
@@ -89,8 +89,11 @@ def plan_within(
     budget: Mapping[str, float],
     minimise: str = "macs",
     progress: Progress | None = None,
-) -> Plan:
-    """The plan for a survey already made of `model` on `fit`; the rest as for `plan`, and `parts_for`."""
+) -> tuple[Plan, Times | None]:
+    """The plan for a survey already made of `model` on `fit`, and the times that it knows, if time matters.
+
+    The rest as for `plan`, and `parts_for`.
+    """
     if minimise not in UNITS:
         raise BudgetError(f"minimise={minimise!r}: expected one of {', '.join(UNITS)}")
     found = resized(found, example)
@@ -104,9 +107,9 @@ def plan_within(
         assert times is not None
         chosen, times = plan_for_latency(found, counts, totals, clock, times)
         if AGREEMENT not in budget:
-            return chosen
+            return chosen, times
     if AGREEMENT not in budget:
-        return plan_from(found, budget, totals)
+        return plan_from(found, budget, totals), None
 
     def measure(plan: Plan) -> Agreed:
         metric, value = measure_of(
@@ -137,7 +140,7 @@ def plan_within(
                 f"{measured:.3f} of the dense one's time; other programs may be at work on this machine"
             )
         chosen = replace(chosen, latency=replace(chosen.latency, measured=measured))
-    return replace(chosen, budget=dict(budget))
+    return replace(chosen, budget=dict(budget)), times
 
 
 def plan_for_latency(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -133,6 +134,21 @@ class MomentSum:
             wanted.append(answer[:, chosen])
         kind = torch.promote_types(inputs.dtype, torch.float32)  # sums of half-precision products would be rounded away
         return torch.stack(patches).to(kind), torch.stack(wanted).to(kind)
+
+
+def moments_of(
+    conv: ConvShape,
+    padding_mode: str,
+    positions: int,
+    pairs: Iterable[tuple[Tensor, Tensor]],
+    *,
+    halves: bool = True,
+) -> Moments:
+    """The moments of (inputs, outputs) batches; the sums behind them are given back."""
+    total = MomentSum(conv, padding_mode, positions, halves=halves)
+    for inputs, outputs in pairs:
+        total.add(inputs, outputs)
+    return total.moments()
 
 
 def _grid(axes: list[Tensor], strides: list[int]) -> Tensor:

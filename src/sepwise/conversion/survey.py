@@ -16,7 +16,7 @@ from .fold import fold_norms
 from .graph import Network, trace
 from .metric import output_metrics
 from .plan import BatchNorm
-from .statistics import MomentSum
+from .statistics import moments_of
 from .walk import Visit, outputs_of, rest_of, walk
 
 Progress = Callable[[str, int, int], None]
@@ -125,20 +125,20 @@ def _survey_layer(
 ) -> LayerSurvey:
     module = network.conv(at.site)
     conv = shape_of_dense(module)
-    size = tuple(at.inputs[0].dense.shape[2:])
+    size = tuple(at.inputs[0].shape[2:])
     options = {form: list(_options(conv, size, form)) for form in forms}
     if not any(options.values()):
         return LayerSurvey(at.site.name, conv, conv.macs(size), (), size, module.weight.element_size())
-    moments = MomentSum(conv, module.padding_mode, per_picture)
-    for twin, answer in zip(at.inputs, at.outputs, strict=True):
-        moments.add(twin.dense, answer)
-    fits = LayerFit(conv, module.weight, moments.moments(), metric, RIDGE)
+    pairs = zip(at.inputs, at.outputs, strict=True)
+    moments = moments_of(conv, module.padding_mode, per_picture, pairs, halves=False)
+    fits = LayerFit(conv, module.weight, moments, metric, RIDGE)
+    del moments
 
     def tried(form: str, rank: Rank, macs: int) -> Candidate:
         fitted = fits.fit(form, rank)
         steps = FORMS[form].steps(conv, rank)
         dense = compose(fitted.weights, [s.groups for s in steps])
-        answer = _like(module, dense, fitted.bias)(at.inputs[0].dense)
+        answer = _like(module, dense, fitted.bias)(at.inputs[0])
         changed = outputs_of(rest_of(network, at.site.node, answer, at.values))
         kept, parameters = energy_kept(module.weight.detach(), dense), sum(s.parameters for s in steps)
         return Candidate(form, rank, macs, parameters, kept, _relative_change(changed, reference), fitted)

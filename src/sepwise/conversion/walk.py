@@ -1,4 +1,4 @@
-"""Two versions of a network run side by side, node by node, over all calibration pictures at once."""
+"""Two versions of a network run side by side over all calibration pictures, from one convertible layer to the next."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ class Visit:
     """What is known when the walk reaches a convertible convolution.
 
     site       the convolution
-    inputs     one Twin of tensors (N, C, *size) for each batch
-    outputs    what the dense layer answers to its dense inputs, one tensor for each batch
-    values     dense values that later nodes still need, for the first batch: `rest_of` starts from them
+    inputs     what the converted network feeds it, one tensor (N, C, *size) for each batch
+    outputs    what the dense layer answers to what the dense network feeds it, one tensor for each batch
+    values     dense values of the first batch that this layer or later nodes need: `rest_of` starts from them
     """
 
     site: Site
-    inputs: Sequence[Twin]
+    inputs: Sequence[Tensor]
     outputs: Sequence[Tensor]
     values: Values
 
@@ -49,8 +49,9 @@ def walk(
 ) -> list[Twin]:
     """Run the graph over the batches; at each convertible convolution `visit` may return the layer that replaces it.
 
-    A value is dropped after its last use: what is held are the live activations of all batches, not all layers', in
-    memory up to `memory` bytes and in temporary files beyond.
+    Between two such layers each batch runs on its own and a value is dropped after its last use. What is held for all
+    batches is what a layer reads and answers, and what later layers will read: in memory up to `memory` bytes and in
+    temporary files beyond.
     returns    the network's outputs, a Twin for each batch
     Raises ModelError when the network cannot run on the batches.
     """
@@ -62,46 +63,52 @@ def _walk(
     network: Network, batches: Sequence[Tensor], visit: Callable[[Visit], nn.Module | None], shelf: Shelf
 ) -> list[Twin]:
     sites = {site.node: site for site in network.sites}
-    dense = {node: network.conv(site) for node, site in sites.items()}
-    last_use = _last_uses(network.graph)
-    values: dict[fx.Node, list[Twin]] = {}
-    inputs = iter([batches])
-    for node in network.graph.graph.nodes:
-        if node.op == "placeholder":
-            values[node] = _inputs(node, inputs, len(batches))
-        elif node.op == "output":
-            return [_both(network, node, values, b, lambda args, _: args[0]) for b in range(len(batches))]
-        elif node in sites:
-            seen = values[node.all_input_nodes[0]]
-            answers = [shelf.put(_run(dense[node], twin.dense, node=node)) for twin in seen]
-            still = {n: v[0].dense for n, v in values.items()}
-            layer = visit(Visit(sites[node], seen, answers, still))
-            if layer is None:
-                same = dense[node]
-                values[node] = [
-                    Twin(y, y if p.converted is p.dense else shelf.put(same(p.converted)))
-                    for p, y in zip(seen, answers, strict=True)
-                ]
-            else:
-                network.replace(sites[node].name, layer)
-                values[node] = [Twin(y, shelf.put(layer(p.converted))) for p, y in zip(seen, answers, strict=True)]
-        else:
-            values[node] = [
-                _shelved(
-                    shelf,
-                    _both(
-                        network,
-                        node,
-                        values,
-                        b,
-                        lambda args, kwargs, node=node: call(network.graph, node, args, kwargs),
-                    ),
-                )
-                for b in range(len(batches))
-            ]
-        for done in last_use.get(node, ()):
-            values.pop(done, None)
+    done_after = _last_uses(network.graph)
+    values: list[dict[fx.Node, Twin]] = [_inputs(network.graph, batch) for batch in batches]
+    for between, node in _stretches(network.graph, sites):
+        for held in values:
+            for inner in between:
+                held[inner] = _both(network, inner, held)
+                for done in done_after.get(inner, ()):
+                    held.pop(done, None)
+            for inner in between:
+                if inner in held:
+                    held[inner] = _shelved(shelf, held[inner])
+        if node.op == "output":
+            return [_both(network, node, held) for held in values]
+        _at_site(network, sites[node], values, visit, shelf, done_after.get(node, []))
     raise ModelError("the graph of the model has no output")
+
+
+def _at_site(
+    network: Network,
+    site: Site,
+    values: list[dict[fx.Node, Twin]],
+    visit: Callable[[Visit], nn.Module | None],
+    shelf: Shelf,
+    done: Sequence[fx.Node],
+) -> None:
+    """Show the layer to `visit` and carry both versions past it; `done` are read here for the last time."""
+    dense, source = network.conv(site), site.node.all_input_nodes[0]
+    inputs: list[Tensor] = []
+    answers: list[Tensor] = []
+    same: list[bool] = []
+    for held in values:
+        twin = held[source]
+        same.append(twin.converted is twin.dense)
+        inputs.append(twin.converted)
+        answers.append(shelf.put(_run(dense, twin.dense, node=site.node)))
+        if source in done and held is not values[0]:
+            del held[source]
+    layer = visit(Visit(site, inputs, answers, {n: twin.dense for n, twin in values[0].items()}))
+    if layer is not None:
+        network.replace(site.name, layer)
+    for held, unchanged, answer in zip(values, same, answers, strict=True):
+        x = inputs.pop(0)  # nothing else holds it, where it is done: there is room for the answer
+        kept = layer is None and unchanged
+        held[site.node] = Twin(answer, answer if kept else shelf.put((layer or dense)(x)))
+        for node in done:
+            held.pop(node, None)
 
 
 @torch.no_grad()
@@ -155,12 +162,15 @@ def out_of_place_modules(graph: fx.GraphModule) -> Iterator[None]:
             module.inplace = True  # type: ignore[assignment]
 
 
-def _both(network: Network, node: fx.Node, values: dict[fx.Node, list[Twin]], batch: int, compute: Any) -> Twin:
-    args, kwargs = map_arg((node.args, node.kwargs), lambda n: values[n][batch].dense)
+def _both(network: Network, node: fx.Node, held: dict[fx.Node, Twin]) -> Twin:
+    def compute(args: Any, kwargs: Any) -> Any:
+        return args[0] if node.op == "output" else call(network.graph, node, args, kwargs)
+
+    args, kwargs = map_arg((node.args, node.kwargs), lambda n: held[n].dense)
     dense = _run(compute, args, kwargs, node=node)
-    if all(values[n][batch].dense is values[n][batch].converted for n in node.all_input_nodes):
+    if all(held[n].dense is held[n].converted for n in node.all_input_nodes):
         return Twin(dense, dense)
-    args, kwargs = map_arg((node.args, node.kwargs), lambda n: values[n][batch].converted)
+    args, kwargs = map_arg((node.args, node.kwargs), lambda n: held[n].converted)
     return Twin(dense, compute(args, kwargs))
 
 
@@ -178,14 +188,29 @@ def _run(compute: Any, *args: Any, node: fx.Node | None = None) -> Any:
         ) from error
 
 
-def _inputs(node: fx.Node, unread: Iterator[Sequence[Tensor]], batches: int) -> list[Twin]:
+def _inputs(graph: fx.GraphModule, pictures: Tensor) -> dict[fx.Node, Twin]:
     """The pictures for the first argument of the model; the default for all others."""
-    pictures = next(unread, None)
-    if pictures is not None:
-        return [Twin(b, b) for b in pictures]
-    if not node.args:
-        raise ModelError(f"the model takes more than one input ({node.target}); conversion feeds it pictures only")
-    return [Twin(node.args[0], node.args[0])] * batches
+    held: dict[fx.Node, Twin] = {}
+    for node in graph.graph.nodes:
+        if node.op == "placeholder":
+            if held and not node.args:
+                raise ModelError(
+                    f"the model takes more than one input ({node.target}); conversion feeds it pictures only"
+                )
+            given = node.args[0] if held else pictures
+            held[node] = Twin(given, given)
+    return held
+
+
+def _stretches(graph: fx.GraphModule, sites: dict[fx.Node, Site]) -> Iterator[tuple[list[fx.Node], fx.Node]]:
+    """The nodes up to each convertible convolution, or to the output, and that node itself."""
+    between: list[fx.Node] = []
+    for node in graph.graph.nodes:
+        if node in sites or node.op == "output":
+            yield between, node
+            between = []
+        elif node.op != "placeholder":
+            between.append(node)
 
 
 def _last_uses(graph: fx.GraphModule) -> dict[fx.Node, list[fx.Node]]:

@@ -9,11 +9,11 @@ from typing import Any
 
 from ..records import Record
 from . import embed, numerals
-from .curve import THIS, Chart, Point, chart
+from .curve import FEWER, THIS, Point, chart
 from .facts import Facts
 from .pictures import DIFFERENCE_SCALE
 
-MARKS = ("conversion", "network.", "agreement.", "alone", "layer", "curve", "picture", "kernels")
+MARKS = ("conversion", "network.", "agreement.", "alone", "layer", "curve", "front", "picture", "kernels")
 COSTS = (
     ("network.parameters", "Parameters", "", "fewer", "more"),
     ("network.macs", "Multiplications (MACs)", "", "fewer", "more"),
@@ -29,6 +29,11 @@ METRICS = {  # name: (as a row, in the headline, what the dense network has with
     "kl_nats": ("Kullback–Leibler divergence, nats", "answers {} nats apart", "0"),
 }
 LAYER = ("in_channels", "out_channels", "macs_before", "macs_after", "parameters_before", "parameters_after")
+GAINS = {"parameters": "fewer parameters", "weight_bytes": "smaller weights", "latency": "faster, as predicted,"}
+HARM = (
+    "What the planner reckoned with: the summed change of the output when each layer is converted alone, at its least "
+    "for each cost. Agreement stands in the table where it was measured."
+)
 DRAWINGS = ((640, 340), (380, 320))  # pixels of a chart on a wide and on a narrow screen
 
 
@@ -105,7 +110,10 @@ def context(facts: Facts, folder: Path) -> dict[str, Any]:
         "shown_on": _shown_on(facts),
         "pictures": [_picture(r, folder) for r in facts.all("picture", "name")],
         "difference_scale": DIFFERENCE_SCALE,
-        "charts": _charts(facts.all("curve", "macs_fraction", "agreement")),
+        "charts": [
+            *_charts(facts.all("curve", "macs_fraction", "agreement")),
+            *_fronts(facts.all("front", "cost", "harm", "unit")),
+        ],
         "layers": _layers(facts.all("layer", "name", "form")),
         "kernels": [_kernels(r, folder) for r in facts.all("kernels", "layer", "before", "after")],
         "machine": facts.machine(),
@@ -238,13 +246,32 @@ def _charts(records: Sequence[Record]) -> list[dict[str, Any]]:
             point = Point(value["macs_fraction"], value["agreement"], kind, str(value.get("label") or ""))
             by_metric.setdefault(str(value.get("metric") or "agreement"), []).append(point)
     return [
-        {"metric": METRICS[metric][0] if metric in METRICS else metric, "points": points, "drawings": _drawn(points)}
+        {
+            "metric": METRICS[metric][0] if metric in METRICS else metric,
+            "points": points,
+            "gain": FEWER,
+            "drawings": [chart(points, *size) for size in DRAWINGS],
+        }
         for metric, points in by_metric.items()
     ]
 
 
-def _drawn(points: Sequence[Point]) -> list[Chart]:
-    return [chart(points, width, height) for width, height in DRAWINGS]
+def _fronts(records: Sequence[Record]) -> list[dict[str, Any]]:
+    """The least predicted harm at each cost, which the plan was chosen from; the dense network has none to draw."""
+    points, gain = [], FEWER
+    for record in records:
+        value = record.value
+        if all(numerals.is_number(value[key]) and value[key] > 0 for key in ("cost", "harm")):
+            metric, known = str(value.get("metric") or "agreement"), value.get("agreement")
+            name = METRICS[metric][0] if metric in METRICS else metric
+            label = f"{name} {numerals.degree(known)}" if numerals.is_number(known) else ""
+            points.append(Point(value["cost"], value["harm"], str(record.about.get("kind") or THIS), label))
+            gain = GAINS.get(str(value["unit"]), FEWER)
+    if len(points) < 2:
+        return []
+    told = {"what": "predicted harm", "gain": gain, "harm": True}
+    drawings = [chart(points, *size, **told) for size in DRAWINGS]
+    return [{"metric": "Predicted harm", "points": points, "gain": gain, "drawings": drawings, "note": HARM}]
 
 
 def _layers(records: Sequence[Record]) -> dict[str, Any] | None:
