@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 
+import torch
 from torch import Tensor, nn
 
 from ..errors import UnsupportedError
@@ -62,4 +63,6 @@ def _is_linear(module: FactoredConv) -> bool:
 
 def _forward(layer: FactoredConv, x: Tensor) -> Tensor:
     conv = layer.conv
-    return convolve(x, layer.dense_weight(), layer.dense_bias(), conv.geometry, conv.groups, layer.padding_mode)
+    with torch.autocast(x.device.type, enabled=False):  # the steps' products may cancel: bfloat16 would lose the sum
+        weight, bias = layer.dense_weight(), layer.dense_bias()
+    return convolve(x, weight, bias, conv.geometry, conv.groups, layer.padding_mode)

@@ -31,6 +31,15 @@ def output_loss(found: Any, wanted: Any) -> Tensor:
     return torch.stack([_loss(a.float(), b.float()) for a, b in pairs]).mean()
 
 
+def output_error(found: Any, wanted: Any) -> tuple[float, float]:
+    """|found - wanted|^2 and |wanted - mean(wanted)|^2, over all floating-point outputs."""
+    pairs = [(a.float(), b.float()) for a, b in zip(outputs_of(found), outputs_of(wanted), strict=True)]
+    return (
+        float(sum((a - b).square().sum() for a, b in pairs)),
+        float(sum((b - b.mean()).square().sum() for _, b in pairs)),
+    )
+
+
 def _loss(found: Tensor, wanted: Tensor) -> Tensor:
     kind = kind_of(wanted)
     if kind == "classes":

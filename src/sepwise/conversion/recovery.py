@@ -18,13 +18,13 @@ from ..extras import require
 from .balance import balance
 from .calibration import Augment, Calibration, shifted_and_mirrored
 from .composed import composed, composing_pays
-from .distillation import Features, output_loss
+from .descent import Descent
+from .distillation import Features, output_error, output_loss
 from .graph import copy_of
 from .recovery_state import Saved, read, write
 
-RATE = 7e-4
+PACE = 2e-3  # the rate of a network whose outputs are wholly wrong
 WARM_UP = 0.02  # of the whole length
-SMALLEST_SCALE = 1e-2  # of a parameter, as far as the size of its steps is concerned
 MEASURES = 10  # times that the held-out pictures are looked at, when there are fewer epochs
 SAVED_EVERY = 60.0  # seconds
 
@@ -40,7 +40,7 @@ def recover(
     held_out: Sequence[Tensor] | None = None,
     features: Sequence[str] = (),
     augment: Augment | None = shifted_and_mirrored,
-    rate: float = RATE,
+    rate: float | None = None,
     precision: Any = "32-true",
     seed: int = 0,
     checkpoint: str | os.PathLike[str] | None = None,
@@ -61,7 +61,8 @@ def recover(
     held_out    batches to choose the best state on; None: every sixteenth picture, which is not trained on
     features    names of modules, found in both networks, whose answers are compared too
     augment     called with pictures and a generator; None: pictures as they are. Default: shifted and mirrored
-    rate        of Adam, in units of each tensor's root mean square; warmed up, then lowered to 0 along a cosine
+    rate        of Muon for matrices and Adam for vectors, in units of each tensor's root mean square; warmed up, then
+                lowered to 0 along a cosine. None: 0.002 |s - t| / |t - mean(t)| of the outputs on the held-out pictures
     precision, fabric  of Lightning Fabric: "32-true", "bf16-mixed", ...; or a Fabric of your own. Started by
                 `torchrun`, all processes train one network (DDP), each on its share of every epoch
     checkpoint  a file: the state goes there every minute, and training goes on from it when it is there
@@ -129,7 +130,7 @@ class _Run:
         data: Calibration,
         features: Sequence[str],
         augment: Augment | None,
-        rate: float,
+        rate: float | None,
         fabric: Any,
     ) -> None:
         self.data, self.augment, self.rate, self.fabric = data, augment, rate, fabric
@@ -138,11 +139,11 @@ class _Run:
         balance(self.network)
         self.home = next(self.network.parameters()).device
         self.teacher = fabric.to_device(copy_of(teacher).eval().requires_grad_(False))
-        self.search = torch.optim.Adam(_scaled(self.network), lr=1.0)
-        self.scales = [group["lr"] for group in self.search.param_groups]
         self.features = Features(self.network, features)
         self.wanted = Features(self.teacher, features)
-        self.module, self.optimizer = fabric.setup(self.network, self.search)
+        self.module = fabric.setup_module(self.network)
+        self.descent = Descent(self.network)
+        self.optimizers = [fabric.setup_optimizers(each) for each in self.descent.optimizers]
 
     def train(
         self,
@@ -197,10 +198,11 @@ class _Run:
         if found is None:
             x = self.fabric.to_device(self.data.item(0, 0)[0])
             pays = composing_pays(self.network, lambda: self.fabric.backward(self._losses(x, None)))
-            self.optimizer.zero_grad()
-            return Saved(about, bool(self.fabric.broadcast(pays)))
+            self.network.zero_grad()
+            rate = self._chosen_rate() if self.rate is None else self.rate
+            return Saved(about, bool(self.fabric.broadcast(pays)), self.fabric.broadcast(rate))
         self.network.load_state_dict(found.now)
-        self.search.load_state_dict(found.search)
+        self.descent.load(found.search)
         return found
 
     def _losses(self, x: Tensor, labels: Tensor | None) -> Tensor:
@@ -216,17 +218,31 @@ class _Run:
 
     def _step(self, state: Saved, done: float) -> None:
         warm = min(1.0, done / WARM_UP + 1 / (WARM_UP * max(1, self.in_epoch)))
-        for group, scale in zip(self.search.param_groups, self.scales, strict=True):
-            group["lr"] = self.rate * scale * warm * 0.5 * (1 + math.cos(math.pi * done))
+        self.descent.set_rate(state.rate * warm * 0.5 * (1 + math.cos(math.pi * done)))
         epoch, number = divmod(state.step, self.in_epoch)
         x, labels = self.data.item(epoch, number * self.fabric.world_size + self.fabric.global_rank, self.augment)
         x, labels = self.fabric.to_device(x), None if labels is None else self.fabric.to_device(labels)
         loss = self._losses(x, labels)
         if not loss.isfinite():
-            raise ModelError(f"recover: the loss is {float(loss)} at step {state.step}; lower `rate`")
-        self.optimizer.zero_grad()
+            raise ModelError(
+                f"recover: the loss is {float(loss)} at step {state.step}; give a `rate` below {state.rate:.2g}"
+            )
+        self.network.zero_grad()
         self.fabric.backward(loss)
-        self.optimizer.step()
+        self.descent.take_gradients()
+        for optimizer in self.optimizers:
+            optimizer.step()
+        self.descent.give_weights()
+
+    @torch.no_grad()
+    def _chosen_rate(self) -> float:
+        """In proportion to what is missing: a network that is nearly right would be led astray by large steps."""
+        off, all_of_it = 0.0, 0.0
+        for batch in self.data.held_out():
+            x = self.fabric.to_device(batch)
+            squared, energy = output_error(self.network(x), self.teacher(x))
+            off, all_of_it = off + squared, all_of_it + energy
+        return PACE * min(1.0, math.sqrt(off / all_of_it)) if all_of_it else PACE
 
     @torch.no_grad()
     def _measure(self, state: Saved, measured: Callable[[float, float], None] | None, done: float) -> None:
@@ -244,17 +260,9 @@ class _Run:
 
     def _save(self, path: Path, state: Saved) -> None:
         if self.fabric.is_global_zero:
-            state.now, state.search = self.network.state_dict(), self.search.state_dict()
+            state.now, state.search = self.network.state_dict(), self.descent.state()
             write(path, state)
         self.fabric.barrier()
-
-
-def _scaled(network: nn.Module) -> list[dict[str, Any]]:
-    """A group of each parameter, whose steps are in units of its root mean square."""
-    return [
-        {"params": [p], "lr": max(float(p.detach().float().square().mean().sqrt()), SMALLEST_SCALE)}
-        for p in network.parameters()
-    ]
 
 
 def _copied(network: nn.Module) -> dict[str, Tensor]:

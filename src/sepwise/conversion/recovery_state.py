@@ -12,7 +12,7 @@ from torch import Tensor
 from ..errors import WeightsError
 from ..files import whole_file
 
-FORMAT = "sepwise-recovery/1"
+FORMAT = "sepwise-recovery/2"
 
 
 @dataclass
@@ -21,18 +21,20 @@ class Saved:
 
     about       what it was started with; another start does not go on from it
     composed    whether separable layers are trained as the dense convolution they stand for
+    rate        of learning, at its highest
     step, seconds    done so far
-    now, search      state of the network and of the optimizer
+    now, search      state of the network and of its optimizers
     best, loss       the best state of the network so far, and its loss on the held-out pictures
     """
 
     about: dict[str, Any]
     composed: bool
+    rate: float
     step: int = 0
     seconds: float = 0.0
     loss: float = float("inf")
     now: dict[str, Tensor] = field(default_factory=dict)
-    search: dict[str, Any] = field(default_factory=dict)
+    search: list[dict[str, Any]] = field(default_factory=list)
     best: dict[str, Tensor] | None = None
 
 
