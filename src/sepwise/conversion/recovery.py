@@ -23,7 +23,7 @@ from .distillation import Features, output_error, output_loss
 from .graph import copy_of
 from .recovery_state import Saved, read, write
 
-PACE = 2e-3  # the rate of a network whose outputs are wholly wrong
+PACE = 1e-3  # the rate of a network whose outputs are wholly wrong
 WARM_UP = 0.02  # of the whole length
 MEASURES = 10  # times that the held-out pictures are looked at, when there are fewer epochs
 SAVED_EVERY = 60.0  # seconds
@@ -62,7 +62,7 @@ def recover(
     features    names of modules, found in both networks, whose answers are compared too
     augment     called with pictures and a generator; None: pictures as they are. Default: shifted and mirrored
     rate        of Muon for matrices and Adam for vectors, in units of each tensor's root mean square; warmed up, then
-                lowered to 0 along a cosine. None: 0.002 |s - t| / |t - mean(t)| of the outputs on the held-out pictures
+                lowered to 0 along a cosine. None: 0.001 |s - t| / |t - mean(t)| of the outputs on the held-out pictures
     precision, fabric  of Lightning Fabric: "32-true", "bf16-mixed", ...; or a Fabric of your own. Started by
                 `torchrun`, all processes train one network (DDP), each on its share of every epoch
     checkpoint  a file: the state goes there every minute, and training goes on from it when it is there
