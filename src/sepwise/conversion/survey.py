@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
@@ -18,6 +19,9 @@ from .metric import output_metrics
 from .plan import BatchNorm
 from .statistics import moments_of
 from .walk import Visit, outputs_of, rest_of, walk
+
+if TYPE_CHECKING:
+    from .kept_survey import KeptSurvey
 
 Progress = Callable[[str, int, int], None]
 
@@ -82,11 +86,13 @@ def survey(
     forms: Sequence[str] = tuple(FORMS),
     batch_norm: BatchNorm = "fold",
     progress: Progress | None = None,
+    kept: KeptSurvey | None = None,
 ) -> Survey:
     """Fit every candidate of every layer on `batches` and measure its effect on the network's output.
 
     batches    calibration pictures, (N, C, *size) each, all of one size
     forms      names of the forms to try
+    kept       layers of the same survey, begun earlier: taken from there, and put there when they are finished
     Raises ModelError for a model that cannot be followed or run, PlanError for an unknown form.
     """
     unknown = [f for f in forms if f not in FORMS]
@@ -106,7 +112,7 @@ def survey(
             progress("survey", len(layers), len(network.sites))
         if not references:
             references.append(outputs_of(rest_of(network, at.site.node, at.outputs[0], at.values)))
-        layers.append(_survey_layer(network, at, forms, per_picture, metrics.get(at.site.name), references[0]))
+        layers.append(_survey_layer(network, at, forms, per_picture, metrics.get(at.site.name), references[0], kept))
 
     walk(network, batches, visit)
     if progress:
@@ -122,13 +128,16 @@ def _survey_layer(
     per_picture: int,
     metric: Tensor | None,
     reference: list[Tensor],
+    kept: KeptSurvey | None = None,
 ) -> LayerSurvey:
     module = network.conv(at.site)
     conv = shape_of_dense(module)
     size = tuple(at.inputs[0].shape[2:])
     options = {form: list(_options(conv, size, form)) for form in forms}
-    if not any(options.values()):
-        return LayerSurvey(at.site.name, conv, conv.macs(size), (), size, module.weight.element_size())
+    layer = LayerSurvey(at.site.name, conv, conv.macs(size), (), size, module.weight.element_size())
+    earlier = kept.get(layer) if kept else None
+    if earlier or not any(options.values()):
+        return earlier or layer
     pairs = zip(at.inputs, at.outputs, strict=True)
     moments = moments_of(conv, module.padding_mode, per_picture, pairs, halves=False)
     fits = LayerFit(conv, module.weight, moments, metric, RIDGE)
@@ -140,8 +149,8 @@ def _survey_layer(
         dense = compose(fitted.weights, [s.groups for s in steps])
         answer = _like(module, dense, fitted.bias)(at.inputs[0])
         changed = outputs_of(rest_of(network, at.site.node, answer, at.values))
-        kept, parameters = energy_kept(module.weight.detach(), dense), sum(s.parameters for s in steps)
-        return Candidate(form, rank, macs, parameters, kept, _relative_change(changed, reference), fitted)
+        energy, parameters = energy_kept(module.weight.detach(), dense), sum(s.parameters for s in steps)
+        return Candidate(form, rank, macs, parameters, energy, _relative_change(changed, reference), fitted)
 
     candidates: list[Candidate] = []
     for form, ranks in options.items():
@@ -149,8 +158,10 @@ def _survey_layer(
         for rank, macs in _options(conv, size, form, LOW) if ranks else ():
             if candidates[-1].effect < SLIGHT and macs < candidates[-1].macs:
                 candidates.append(tried(form, rank, macs))
-    found = tuple(candidates)
-    return LayerSurvey(at.site.name, conv, conv.macs(size), found, size, module.weight.element_size())
+    layer = replace(layer, candidates=tuple(candidates))
+    if kept:
+        kept.put(layer)
+    return layer
 
 
 def _options(
