@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,6 +24,8 @@ HELP = "convert a trained dense network into a separable one under a budget, fit
 FIT_PIXELS = 3_200_000  # calibration pictures hold about as many pixels together, from 16 to 512 of them
 SHOWN_PIXELS = 1_600_000  # and the held-out ones as many, from 8 to 1,000
 BATCH_PIXELS = 400_000
+TRAINED_BYTES = 2_000_000_000  # of pictures to train on, as float32
+NOT_OPTIONS = ("resume", "overwrite", "json", "debug", "run")  # a conversion is the same with or without
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -57,6 +62,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--iterations", metavar="N", type=int, default=8, help="search steps for each layer (default: 8)"
     )
+    parser.add_argument(
+        "--recover",
+        metavar="LENGTH",
+        help="then train the network on the pictures, without labels, to answer as the dense one: 20min or 3epochs",
+    )
+    parser.add_argument(
+        "--recover-limit", metavar="N", type=int, help="pictures to train on (default: all that 2 GB of memory hold)"
+    )
+    parser.add_argument(
+        "--resume",
+        action="store_true",
+        help="go on from a conversion with the same options that was stopped (kept in OUT.unfinished)",
+    )
     parser.add_argument("--seed", metavar="N", type=int, default=0, help="chooses the pictures (default: 0)")
     parser.add_argument("--skip-broken", action="store_true", help="go on without pictures that cannot be read")
 
@@ -71,6 +89,7 @@ def run(args: argparse.Namespace) -> Outcome:
     from ..sources.models import load_model
     from .job import Job
     from .job import run as run_job
+    from .recovering import Recovery, read_length
 
     out = Path(args.out)
     check_results(out, args.overwrite, args.model, args.weights, args.images)
@@ -85,25 +104,30 @@ def run(args: argparse.Namespace) -> Outcome:
     if unknown:
         raise PlanError(f"--forms: there is no form {unknown[0]!r}; the forms are {', '.join(FORMS)}")
     loaded = prepared_as_asked(load_model(args.model, args.weights), args)
-    fit, shown, skipped = _pictures(args, loaded)
-    done = run_job(
-        Job(
-            loaded=loaded,
-            fit=fit,
-            fitted_on=f"{sum(len(b) for b in fit)} pictures of {args.images}",
-            shown=shown,
-            shown_on=f"{len(shown)} other pictures of {args.images}",
-            out=out,
-            overwrite=args.overwrite,
-            title=args.model,
-            budget=budget,
-            minimise=args.minimise,
-            forms=forms,
-            batch_norm="keep" if args.keep_batch_norm else "fold",
-            plan=plan,
-            iterations=args.iterations,
+    length = read_length(args.recover) if args.recover else None
+    fit, shown, train, skipped = _pictures(args, loaded)
+    with _told_what_is_kept(out):
+        done = run_job(
+            Job(
+                loaded=loaded,
+                fit=fit,
+                fitted_on=f"{sum(len(b) for b in fit)} pictures of {args.images}",
+                shown=shown,
+                shown_on=f"{len(shown)} other pictures of {args.images}",
+                out=out,
+                overwrite=args.overwrite,
+                title=args.model,
+                budget=budget,
+                minimise=args.minimise,
+                forms=forms,
+                batch_norm="keep" if args.keep_batch_norm else "fold",
+                plan=plan,
+                iterations=args.iterations,
+                recovery=Recovery(*length, train) if length else None,
+                options={name: value for name, value in vars(args).items() if name not in NOT_OPTIONS},
+                resume=args.resume,
+            )
         )
-    )
     if skipped:
         done.data["skipped"] = skipped
         one = len(skipped) == 1
@@ -111,6 +135,23 @@ def run(args: argparse.Namespace) -> Outcome:
         left_out += skipped[0]
         return Outcome(done.data, f"{done.text}\n{left_out}")
     return done
+
+
+@contextmanager
+def _told_what_is_kept(out: Path) -> Iterator[None]:
+    """Whoever is stopped half-way learns how to go on."""
+    from .unfinished import folder_of
+
+    try:
+        yield
+    except KeyboardInterrupt:
+        if folder_of(out).exists():
+            print(f"what was done so far is in {folder_of(out)}; --resume goes on from it", file=sys.stderr)
+        raise
+    except BudgetError as error:
+        if not folder_of(out).exists():
+            raise
+        raise BudgetError(f"{error}; the survey is kept, so that another --budget with --resume needs none") from None
 
 
 def read_budget(texts: list[str]) -> dict[str, float]:
@@ -126,7 +167,7 @@ def read_budget(texts: list[str]) -> dict[str, float]:
 
 
 def _check_counts(args: argparse.Namespace) -> None:
-    for name, least in (("limit", 1), ("held_out", 1), ("iterations", 0)):
+    for name, least in (("limit", 1), ("held_out", 1), ("iterations", 0), ("recover_limit", 2)):
         count = getattr(args, name)
         if count is not None and count < least:
             raise ShapeError(f"--{name.replace('_', '-')} {count}: expected an integer, at least {least}")
@@ -159,8 +200,8 @@ def _numbers(name: str, text: str, count: int) -> tuple[float, ...]:
 
 def _pictures(
     args: argparse.Namespace, loaded: LoadedModel
-) -> tuple[list[Tensor], list[tuple[str, Tensor]], list[str]]:
-    """Calibration batches, held-out pictures one by one, and what was skipped."""
+) -> tuple[list[Tensor], list[tuple[str, Tensor]], list[Tensor], list[str]]:
+    """Calibration batches, held-out pictures one by one, batches to train on, and what was skipped."""
     from ..sources.batches import batches
     from ..sources.pictures import find_pictures
 
@@ -184,4 +225,10 @@ def _pictures(
     fit = batches(to_fit, limit, batch_size=max(2, min(64, BATCH_PIXELS // pixels)), seed=args.seed, **prepare)
     show = batches(to_show, None, batch_size=1, **prepare)
     names = [Path(name).name for name in show.names]
-    return fit.tensors, list(zip(names, show.tensors, strict=True)), [*fit.skipped, *show.skipped]
+    train: list[Tensor] = []
+    if args.recover:
+        most = args.recover_limit or max(2, TRAINED_BYTES // (4 * loaded.channels * pixels))
+        train = batches(
+            to_fit, most, batch_size=max(2, min(128, BATCH_PIXELS // pixels)), seed=args.seed, **prepare
+        ).tensors
+    return fit.tensors, list(zip(names, show.tensors, strict=True)), train, [*fit.skipped, *show.skipped]

@@ -13,6 +13,7 @@ STAGES = {
     "survey": "trying forms and ranks, layer by layer",
     "time": "timing forms and ranks, layer by layer",
     "fit": "fitting the chosen layers",
+    "recover": "training, without labels",
     "measure": "measuring",
     "curve": "other budgets",
 }

@@ -27,6 +27,7 @@ def outcome(name: str, shown_on: str, out: Path, files: Sequence[str], plan: Pla
         "fused_latency_ratio": fused.value,
         "fused_latency": {"rounds": fused.n, "spread": fused.spread, **fused.about},
         "agreement": {r.what.partition(".")[2]: r.value for r in facts if r.what.startswith("agreement.")},
+        "recovery": next((r.value for r in facts if r.what == "recovery"), None),
         "alone": [r.value for r in facts if r.what == "alone"],
         "plan": {name: vars(choice) for name, choice in plan.layers.items()},
         "curve": [{**r.value, **r.about} for r in facts if r.what == "curve"],
@@ -38,6 +39,12 @@ def outcome(name: str, shown_on: str, out: Path, files: Sequence[str], plan: Pla
     lines = [str(plan), "", *_costs(data), *_latencies(stock, fused), ""]
     lines.append(f"agreement with the dense network on {shown_on}, not used for fitting:")
     lines += [_measure(metric, value) for metric, value in data["agreement"].items()]
+    if data["recovery"]:
+        won = data["recovery"]
+        lines.append(
+            f"training without labels, {won['length']}: {won['metric'].replace('_', ' ')} "
+            f"{_known(won['before'])} before, {_known(won['after'])} after"
+        )
     for alone in data["alone"]:
         lines += ["", *_alone(alone)]
     if data["front"]:
@@ -99,7 +106,11 @@ def _front(front: Sequence[dict[str, Any]]) -> Iterator[str]:
 
 
 def _measure(metric: str, value: float | None) -> str:
-    return f"  {metric.replace('_', ' '):28}{'undefined' if value is None else format(value, '.4f')}"
+    return f"  {metric.replace('_', ' '):28}{_known(value)}"
+
+
+def _known(value: float | None) -> str:
+    return "undefined" if value is None else f"{value:.4f}"
 
 
 def _speed(ratio: float) -> str:

@@ -106,6 +106,7 @@ def context(facts: Facts, folder: Path) -> dict[str, Any]:
             ("Latency, fused", fused and _fused(fused), fused),
         ],
         "agreements": agreements,
+        "recovery": _recovery(facts),
         "alone": _alone(facts.all("alone", "form"), agreements, latency, fused),
         "shown_on": _shown_on(facts),
         "pictures": [_picture(r, folder) for r in facts.all("picture", "name")],
@@ -118,6 +119,18 @@ def context(facts: Facts, folder: Path) -> dict[str, Any]:
         "kernels": [_kernels(r, folder) for r in facts.all("kernels", "layer", "before", "after")],
         "machine": facts.machine(),
     }
+
+
+def _recovery(facts: Facts) -> dict[str, Any] | None:
+    """What training won: the measure before and after, and how long it took."""
+    told = facts.last("recovery")
+    if not told or not isinstance(told.value, dict) or not {"metric", "before", "after", "length"} <= set(told.value):
+        return None
+    won = told.value
+    rows = [Agreement(won["metric"], won[when], None, "") for when in ("before", "after")]
+    if not all(numerals.is_number(row.value) for row in rows):
+        return None
+    return {"title": rows[0].title, "before": rows[0].text, "after": rows[1].text, "length": won["length"]}
 
 
 def headline(costs: Sequence[Cost], latency: Record | None, agreements: Sequence[Agreement]) -> str:
