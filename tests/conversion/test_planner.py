@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from scipy import optimize
 
 from sepwise.conversion.budget import Totals, check_budget
+from sepwise.conversion.candidates import Candidate, LayerSurvey
 from sepwise.conversion.fit import Fitted
 from sepwise.conversion.planner import plan_from
-from sepwise.conversion.survey import Candidate, LayerSurvey, Survey
+from sepwise.conversion.survey import Survey
 from sepwise.conversion.times import Time, Times
 from sepwise.errors import BudgetError
 from sepwise.geometry import ConvShape, Geometry

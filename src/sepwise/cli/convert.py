@@ -87,9 +87,9 @@ def run(args: argparse.Namespace) -> Outcome:
     from ..conversion.budget import UNITS
     from ..factor import FORMS
     from ..sources.models import load_model
-    from .job import Job
     from .job import run as run_job
     from .recovering import Recovery, read_length
+    from .request import Job
 
     out = Path(args.out)
     check_results(out, args.overwrite, args.model, args.weights, args.images)

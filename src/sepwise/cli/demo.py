@@ -42,8 +42,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> Outcome:
     from ..sources.models import load_model
     from .convert import read_budget
-    from .job import Job
     from .job import run as run_job
+    from .request import Job
 
     loaded = load_model("zoo:hed", "bsds500")
     return run_job(

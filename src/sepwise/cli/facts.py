@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import nn
@@ -12,9 +12,7 @@ from .. import __version__, records
 from ..conversion import Plan
 from ..measure import Agreement, cost
 from .latency import Latency
-
-if TYPE_CHECKING:
-    from .job import Job
+from .request import Job
 
 
 def facts_of(

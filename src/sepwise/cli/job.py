@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
-
-from torch import Tensor, nn
+from torch import nn
 
 from .. import records, report
 from ..conversion import Plan, Survey, check_budget, convert, export, save_program, survey
 from ..conversion.agreed import agreement_on
 from ..conversion.clock import Clock
-from ..conversion.plan import BatchNorm
 from ..conversion.planning import parts_for, plan_within
 from ..conversion.times import Times
 from ..extras import require
 from ..files import whole_folder
-from ..sources.models import LoadedModel
 from ..sources.weights import save_weights
 from .facts import facts_of
 from .latency import latency
@@ -26,43 +19,11 @@ from .others import alone, beside, curve_of, front_of
 from .outcome import Outcome
 from .pictured import kernels_of, pictures_of
 from .progress import Progress
-from .recovering import Recovery, recovered
+from .recovering import recovered
+from .request import Job
 from .results import RECORDS, check_results
 from .summary import outcome
 from .unfinished import Unfinished
-
-
-@dataclass(frozen=True)
-class Job:
-    """What to convert, on what, and where to put it.
-
-    fit        calibration pictures, batches (N, C, H, W)
-    shown      held-out pictures: names and tensors (1, C, H, W), for measuring and showing
-    plan       carried out as it is; None: made for `budget` with `forms`
-    minimise   what the cheapest plan is the cheapest in, where the budget asks for an agreement
-    beside     forms, each of which is measured alone at the same budget, with the survey's fits
-    recovery   trains the network that was fitted; None: it stays as it is
-    options    what the user asked for, by name; `resume` goes on from an unfinished conversion with the same ones
-    """
-
-    loaded: LoadedModel
-    fit: Sequence[Tensor]
-    fitted_on: str
-    shown: Sequence[tuple[str, Tensor]]
-    shown_on: str
-    out: Path
-    overwrite: bool
-    title: str
-    budget: dict[str, float] = field(default_factory=dict)
-    minimise: str = "macs"
-    forms: Sequence[str] = ()
-    batch_norm: BatchNorm = "fold"
-    plan: Plan | None = None
-    iterations: int = 8
-    beside: Sequence[str] = ()
-    recovery: Recovery | None = None
-    options: dict[str, Any] = field(default_factory=dict)
-    resume: bool = False
 
 
 def run(job: Job) -> Outcome:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
@@ -17,9 +16,7 @@ from ..errors import BudgetError
 from ..measure.agreement import kind_of
 from .latency import Latency
 from .progress import Progress
-
-if TYPE_CHECKING:
-    from .job import Job
+from .request import Job
 
 
 def beside(found: Survey, plan: Plan, job: Job) -> dict[str, nn.Module | str]:

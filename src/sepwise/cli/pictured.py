@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,9 +15,7 @@ from ..conversion.agreed import answer_of
 from ..extras import require
 from ..measure import Agreement
 from ..nn import FactoredConv
-
-if TYPE_CHECKING:
-    from .job import Job
+from .request import Job
 
 PICTURED = 4
 

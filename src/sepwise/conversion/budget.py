@@ -9,7 +9,8 @@ from torch import Tensor
 
 from ..errors import BudgetError
 from ..measure import cost
-from .survey import Candidate, LayerSurvey, Survey
+from .candidates import Candidate, LayerSurvey
+from .survey import Survey
 
 COUNTED = ("macs", "parameters", "weight_bytes")
 UNITS = (*COUNTED, "latency")

@@ -12,13 +12,14 @@ from torch import Tensor, nn
 from ..errors import ModelError
 from ..measure import Timing, measure_latency
 from .apply import filled_layer
+from .candidates import Candidate, LayerSurvey
 from .fuse import fuse
 from .graph import copy_of
 from .kept_times import KeptTimes
 from .plan import Plan
 from .segment import Segment, segments
 from .stock import stock_calls
-from .survey import Candidate, LayerSurvey, Progress, Survey
+from .survey import Progress, Survey
 from .times import Key, Time, Times
 
 SECONDS = 2.0  # for all candidates of one layer together

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from .. import __version__
 from ..errors import WeightsError
 from ..files import whole_file
+from .candidates import Candidate, LayerSurvey
 from .fit import Fitted
-from .survey import Candidate, LayerSurvey
 
 FORMAT = "sepwise-survey/1"
 

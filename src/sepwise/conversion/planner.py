@@ -12,8 +12,9 @@ import numpy as np
 from ..errors import BudgetError
 from ..extras import require
 from .budget import AGREEMENT, Totals, check_budget, counted
+from .candidates import Candidate, LayerSurvey
 from .plan import Choice, Plan
-from .survey import Candidate, LayerSurvey, Survey
+from .survey import Survey
 from .times import Times
 
 

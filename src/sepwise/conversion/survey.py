@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
@@ -12,16 +11,15 @@ from ..errors import PlanError
 from ..factor import FORMS, Rank, compose, energy_kept
 from ..geometry import ConvShape, chain_macs
 from ..nn.dense import DenseConv, shape_of_dense
-from .fit import RIDGE, Fitted, LayerFit
+from .candidates import Candidate, LayerSurvey
+from .fit import RIDGE, LayerFit
 from .fold import fold_norms
 from .graph import Network, trace
+from .kept_survey import KeptSurvey
 from .metric import output_metrics
 from .plan import BatchNorm
 from .statistics import moments_of
 from .walk import Visit, outputs_of, rest_of, walk
-
-if TYPE_CHECKING:
-    from .kept_survey import KeptSurvey
 
 Progress = Callable[[str, int, int], None]
 
@@ -30,38 +28,6 @@ LOW = (0.005, 0.01, 0.018, 0.03)  # tried, the largest first, while the layer ca
 SLIGHT = 3e-3  # the last rank tried changed the output by less
 PROBE_PIXELS = 100_000  # as many pictures of the first batch measure the effect on the output; 2 to 64 of them
 POSITIONS = 8192  # sampled output positions of each layer, over all pictures, while surveying
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """One form and rank of one layer, with its fitted weights.
-
-    effect    |output changed - output|^2 / |output - its mean|^2 on the probe pictures, only this layer converted
-    """
-
-    form: str
-    rank: Rank
-    macs: int
-    parameters: int
-    energy_kept: float
-    effect: float
-    fitted: Fitted
-
-
-@dataclass(frozen=True)
-class LayerSurvey:
-    """One layer: what it is, what it costs dense, and what it could become.
-
-    size        spatial size of its input
-    itemsize    bytes of one weight
-    """
-
-    name: str
-    conv: ConvShape
-    macs: int
-    candidates: tuple[Candidate, ...]
-    size: tuple[int, ...] = ()
-    itemsize: int = 4
 
 
 @dataclass(frozen=True)
