@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from . import nn, zoo
-    from .conversion import Plan, convert, fuse, plan, recover
+    from .conversion import Plan, convert, fuse, plan, recover, synthetic_batches
     from .factor import Factors, factorize
     from .measure import Inspection, inspect
     from .ops import separable_conv2d
@@ -25,6 +25,7 @@ _HOME = {
     "plan": "conversion",
     "recover": "conversion",
     "separable_conv2d": "ops",
+    "synthetic_batches": "conversion",
     "zoo": None,
 }
 
@@ -40,6 +41,7 @@ __all__ = [
     "plan",
     "recover",
     "separable_conv2d",
+    "synthetic_batches",
     "zoo",
 ]
 

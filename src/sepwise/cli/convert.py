@@ -15,23 +15,23 @@ from .outcome import Outcome
 from .results import check_results
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from ..sources.models import LoadedModel
 
 HELP = "convert a trained dense network into a separable one under a budget, fitted on unlabelled pictures"
 
-FIT_PIXELS = 3_200_000  # calibration pictures hold about as many pixels together, from 16 to 512 of them
-SHOWN_PIXELS = 1_600_000  # and the held-out ones as many, from 8 to 1,000
-BATCH_PIXELS = 400_000
-TRAINED_BYTES = 2_000_000_000  # of pictures to train on, as float32
 NOT_OPTIONS = ("resume", "overwrite", "json", "debug", "run")  # a conversion is the same with or without
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", metavar="MODEL", help="timm:NAME, zoo:NAME, package.module:factory or file.pt2")
     parser.add_argument("--weights", metavar="FILE", help="its trained weights, such as net.safetensors")
-    parser.add_argument("--images", metavar="DIR_OR_PARQUET", required=True, help="unlabelled pictures to fit on")
+    parser.add_argument("--images", metavar="DIR_OR_PARQUET", help="unlabelled pictures to fit on")
+    parser.add_argument(
+        "--data-free",
+        action="store_true",
+        help="fit on noise made to look, to the batch normalizations, like the pictures they were trained on; "
+        "--images, if given, are for measuring only",
+    )
     parser.add_argument(
         "--budget",
         metavar="UNIT=FRACTION",
@@ -83,11 +83,14 @@ def run(args: argparse.Namespace) -> Outcome:
     budget = read_budget(args.budget or [])
     if not budget and not args.plan:
         raise BudgetError("give a budget, such as --budget macs=0.25, or a plan, --plan plan.json")
+    if not args.images and not args.data_free:
+        raise PictureError("give pictures to fit on, --images DIR, or --data-free if there are none")
     from ..conversion import Plan, check_budget
     from ..conversion.budget import UNITS
     from ..factor import FORMS
     from ..sources.models import load_model
     from .job import run as run_job
+    from .pictures import pictures_for
     from .recovering import Recovery, read_length
     from .request import Job
 
@@ -105,15 +108,15 @@ def run(args: argparse.Namespace) -> Outcome:
         raise PlanError(f"--forms: there is no form {unknown[0]!r}; the forms are {', '.join(FORMS)}")
     loaded = prepared_as_asked(load_model(args.model, args.weights), args)
     length = read_length(args.recover) if args.recover else None
-    fit, shown, train, skipped = _pictures(args, loaded)
+    given = pictures_for(args, loaded)
     with _told_what_is_kept(out):
         done = run_job(
             Job(
                 loaded=loaded,
-                fit=fit,
-                fitted_on=f"{sum(len(b) for b in fit)} pictures of {args.images}",
-                shown=shown,
-                shown_on=f"{len(shown)} other pictures of {args.images}",
+                fit=given.fit,
+                fitted_on=given.fitted_on,
+                shown=given.shown,
+                shown_on=given.shown_on,
                 out=out,
                 overwrite=args.overwrite,
                 title=args.model,
@@ -123,11 +126,12 @@ def run(args: argparse.Namespace) -> Outcome:
                 batch_norm="keep" if args.keep_batch_norm else "fold",
                 plan=plan,
                 iterations=args.iterations,
-                recovery=Recovery(*length, train) if length else None,
+                recovery=Recovery(*length, given.train) if length else None,
                 options={name: value for name, value in vars(args).items() if name not in NOT_OPTIONS},
                 resume=args.resume,
             )
         )
+    skipped = given.skipped
     if skipped:
         done.data["skipped"] = skipped
         one = len(skipped) == 1
@@ -196,39 +200,3 @@ def _numbers(name: str, text: str, count: int) -> tuple[float, ...]:
     if len(values) != count or not all(map(isfinite, values)) or (name == "std" and min(values) <= 0):
         raise ShapeError(f"--{name} {text!r}: expected {count} finite numbers" + (" above 0" if name == "std" else ""))
     return values
-
-
-def _pictures(
-    args: argparse.Namespace, loaded: LoadedModel
-) -> tuple[list[Tensor], list[tuple[str, Tensor]], list[Tensor], list[str]]:
-    """Calibration batches, held-out pictures one by one, batches to train on, and what was skipped."""
-    from ..sources.batches import batches
-    from ..sources.pictures import find_pictures
-
-    found = find_pictures(args.images)
-    if len(found) < 2:
-        raise PictureError(
-            f"{args.images} holds one picture; at least two are needed, one to fit on and one to measure on"
-        )
-    pixels = loaded.size[0] * loaded.size[1]
-    held_out = args.held_out or min(max(1, len(found) // 4), 1000, max(8, SHOWN_PIXELS // pixels))
-    limit = args.limit or min(512, max(16, FIT_PIXELS // pixels))
-    to_fit, to_show = found.split(held_out, args.seed)
-    prepare = {
-        "size": loaded.size,
-        "mean": loaded.mean,
-        "std": loaded.std,
-        "broken": "skip" if args.skip_broken else "refuse",
-        "interpolation": loaded.interpolation,
-        "crop": loaded.crop,
-    }
-    fit = batches(to_fit, limit, batch_size=max(2, min(64, BATCH_PIXELS // pixels)), seed=args.seed, **prepare)
-    show = batches(to_show, None, batch_size=1, **prepare)
-    names = [Path(name).name for name in show.names]
-    train: list[Tensor] = []
-    if args.recover:
-        most = args.recover_limit or max(2, TRAINED_BYTES // (4 * loaded.channels * pixels))
-        train = batches(
-            to_fit, most, batch_size=max(2, min(128, BATCH_PIXELS // pixels)), seed=args.seed, **prepare
-        ).tensors
-    return fit.tensors, list(zip(names, show.tensors, strict=True)), train, [*fit.skipped, *show.skipped]

@@ -9,6 +9,7 @@ from typing import Any, Self
 from ..extras import require
 
 STAGES = {
+    "synthesize": "making pictures out of noise",
     "metric": "asking which outputs matter",
     "survey": "trying forms and ranks, layer by layer",
     "time": "timing forms and ranks, layer by layer",

@@ -10,6 +10,7 @@ from .planner import plan_from
 from .planning import plan
 from .recovery import recover
 from .survey import Survey, survey
+from .synthetic import synthetic_batches
 
 __all__ = [
     "Choice",
@@ -29,5 +30,6 @@ __all__ = [
     "recover",
     "save_program",
     "survey",
+    "synthetic_batches",
     "totals_of",
 ]
