@@ -18,6 +18,8 @@ EXTRA_OF = {
     "skimage": "demo",
     "sklearn": "demo",
     "timm": "timm",
+    "tltorch": "compare",
+    "torch_pruning": "compare",
     "tqdm": "convert",
 }
 

@@ -71,6 +71,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--recover-limit", metavar="N", type=int, help="pictures to train on (default: all that 2 GB of memory hold)"
     )
     parser.add_argument(
+        "--compare",
+        action="store_true",
+        help="measure other ways to be so cheap beside it: without pictures, and those of TensorLy-Torch and "
+        "Torch-Pruning (pip install 'sepwise[compare]')",
+    )
+    parser.add_argument(
         "--resume",
         action="store_true",
         help="go on from a conversion with the same options that was stopped (kept in OUT.unfinished)",
@@ -126,6 +132,7 @@ def run(args: argparse.Namespace) -> Outcome:
                 batch_norm="keep" if args.keep_batch_norm else "fold",
                 plan=plan,
                 iterations=args.iterations,
+                compare=args.compare,
                 recovery=Recovery(*length, given.train) if length else None,
                 options={name: value for name, value in vars(args).items() if name not in NOT_OPTIONS},
                 resume=args.resume,

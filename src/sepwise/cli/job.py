@@ -13,6 +13,7 @@ from ..conversion.times import Times
 from ..extras import require
 from ..files import whole_folder
 from ..sources.weights import save_weights
+from .comparing import compared
 from .facts import facts_of
 from .latency import latency
 from .others import alone, beside, curve_of, front_of
@@ -36,10 +37,10 @@ def run(job: Job) -> Outcome:
     dense, pictures = job.loaded.model, [x for _, x in job.shown]
     with Unfinished(job.out, job.options, job.resume) as unfinished, Progress() as progress:
         found, plan, times, separable = _converted(job, dense, unfinished, progress)
-        won = []
+        won, made = [], {"fitted on pictures": separable}
         if job.recovery:
             separable, record = recovered(separable, dense, job.recovery, pictures, unfinished.checkpoint, progress)
-            won = [record]
+            won, made["fitted, then trained without labels"] = [record], separable
         progress("measure", 0, 3)
         program = export(separable, pictures[0])
         progress("measure", 1, 3)
@@ -54,6 +55,8 @@ def run(job: Job) -> Outcome:
         if found is not None:
             curve = curve_of(found, dense, pictures, facts, job, progress)
             facts += [*curve, *front_of(found, plan, times, curve, job)]
+        if job.compare:
+            facts += compared(dense, plan, made, pictures, progress)
         with whole_folder(job.out, job.overwrite) as folder:
             save_weights(separable, folder / "model.safetensors")
             plan.save(folder / "plan.json")

@@ -17,6 +17,7 @@ STAGES = {
     "recover": "training, without labels",
     "measure": "measuring",
     "curve": "other budgets",
+    "compare": "other ways",
 }
 WIDTH = max(map(len, STAGES.values()))
 BAR = "{desc} {percentage:3.0f}%|{bar:30}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}]"

@@ -28,6 +28,7 @@ def outcome(name: str, shown_on: str, out: Path, files: Sequence[str], plan: Pla
         "fused_latency": {"rounds": fused.n, "spread": fused.spread, **fused.about},
         "agreement": {r.what.partition(".")[2]: r.value for r in facts if r.what.startswith("agreement.")},
         "recovery": next((r.value for r in facts if r.what == "recovery"), None),
+        "compare": [r.value for r in facts if r.what == "compare"],
         "alone": [r.value for r in facts if r.what == "alone"],
         "plan": {name: vars(choice) for name, choice in plan.layers.items()},
         "curve": [{**r.value, **r.about} for r in facts if r.what == "curve"],
@@ -47,6 +48,8 @@ def outcome(name: str, shown_on: str, out: Path, files: Sequence[str], plan: Pla
         )
     for alone in data["alone"]:
         lines += ["", *_alone(alone)]
+    if data["compare"]:
+        lines += ["", *_compared(data["compare"])]
     if data["front"]:
         lines += ["", *_front(data["front"])]
     lines += ["", f"report: {out / 'report.html'}   (model.safetensors, model.pt2 and plan.json beside it)"]
@@ -89,6 +92,17 @@ def _alone(alone: dict[str, Any]) -> Iterator[str]:
     yield f"  {'latency, stock':28}{_speed(alone['latency_ratio'])}"
     fused = alone["fused_latency_ratio"]
     yield f"  {'latency, fused':28}{'not measured' if fused is None else _speed(fused)}"
+
+
+def _compared(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
+    metric = next(row["metric"].replace("_", " ") for row in rows if "metric" in row)
+    yield f"  {'ways to be so cheap':44}  fewer MACs  fewer parameters  {metric:>11}"
+    for row in rows:
+        if "why" in row:
+            yield f"  {row['method']:44}  {row['why']}"
+            continue
+        fewer = f"{1 / row['macs_fraction']:9.2f}x  {1 / row['parameters_fraction']:15.2f}x"
+        yield f"  {row['method']:44}  {fewer}  {_known(row['agreement']):>11}"
 
 
 def _front(front: Sequence[dict[str, Any]]) -> Iterator[str]:

@@ -107,6 +107,7 @@ def context(facts: Facts, folder: Path) -> dict[str, Any]:
         ],
         "agreements": agreements,
         "recovery": _recovery(facts),
+        "compared": _ways(facts.all("compare", "method")),
         "alone": _alone(facts.all("alone", "form"), agreements, latency, fused),
         "shown_on": _shown_on(facts),
         "pictures": [_picture(r, folder) for r in facts.all("picture", "name")],
@@ -131,6 +132,21 @@ def _recovery(facts: Facts) -> dict[str, Any] | None:
     if not all(numerals.is_number(row.value) for row in rows):
         return None
     return {"title": rows[0].title, "before": rows[0].text, "after": rows[1].text, "length": won["length"]}
+
+
+def _ways(records: Sequence[Record]) -> list[dict[str, Any]]:
+    """The ways to be so cheap, one row each: cost and agreement, or why there is none."""
+    rows = []
+    for value in (r.value for r in records):
+        row = {"method": value["method"], "why": value.get("why")}
+        if all(numerals.is_number(value.get(key)) for key in ("macs_fraction", "parameters_fraction", "agreement")):
+            measured = Agreement(str(value.get("metric")), value["agreement"], None, "")
+            row |= {"title": measured.title, "agreement": measured.text}
+            row |= {key: numerals.times(1 / value[f"{key}_fraction"]) for key in ("macs", "parameters")}
+        elif not row["why"]:
+            row["why"] = "undefined"
+        rows.append(row)
+    return rows
 
 
 def headline(costs: Sequence[Cost], latency: Record | None, agreements: Sequence[Agreement]) -> str:
