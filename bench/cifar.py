@@ -1,11 +1,12 @@
 """`./run bench cifar`: ResNets for CIFAR-10 converted, and recovered, against their own dense baselines.
 
 A baseline is the given network, trained three epochs further on these pictures (SGD, momentum 0.9, cosine from 0.02,
-crops and mirrors), the last epoch taken; one for each seed. It is converted with training pictures whose labels are
-not looked at, drawn by the seed, and both are measured on all test pictures: points of accuracy lost, mean and standard
-error over seeds. `--epochs 0 5` measures each conversion as it is and after five epochs of recovery on all training
-pictures, without labels; the state returned is chosen on training pictures held out. Baselines are kept, recoveries go
-on where they were stopped, finished cells of the same code are not done again.
+crops and mirrors), the last epoch taken; one for each seed. Without --weights the given network is first trained here,
+25 epochs from random weights (cosine from 0.05, weight decay 5e-4). A baseline is converted with training pictures
+whose labels are not looked at, drawn by the seed, and both are measured on all test pictures: points of accuracy lost,
+mean and standard error over seeds. `--epochs 0 5` measures each conversion as it is and after five epochs of recovery
+on all training pictures, without labels; the state returned is chosen on training pictures held out. Baselines are
+kept, what was stopped goes on, finished cells of the same code are not done again.
 """
 
 from __future__ import annotations
@@ -26,17 +27,24 @@ from bench.arena import ROOT, code, rows, run, with_error
 from sepwise import records, zoo
 from sepwise.conversion import convert, plan_from, recover, survey, totals_of
 from sepwise.factor import FORMS
+from sepwise.files import whole_file
 from sepwise.sources.pictures import find_pictures
 from sepwise.sources.weights import read_weights, save_weights
 
-EPOCHS, BATCH, RATE, PADDED = 3, 128, 0.02, 4
+EPOCHS, RATE = 3, 0.02
+FIRST_EPOCHS, FIRST_RATE = 25, 0.05
+BATCH, PADDED = 128, 4
+NETWORKS = [name for name in zoo.NETWORKS if name.startswith("resnet") or name.endswith("_cifar")]
 
 
 def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser("bench cifar", description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--pictures", type=Path, help="folder with train.parquet and test.parquet; needed to measure")
-    parser.add_argument("--weights", type=Path, help="of the network, trained on CIFAR-10 (safetensors)")
-    parser.add_argument("--network", default="resnet20", choices=["resnet20", "resnet32", "resnet56"])
+    parser.add_argument("--weights", type=Path, help="of the network, trained on CIFAR-10 (safetensors); none: trained")
+    parser.add_argument("--network", default="resnet20", choices=NETWORKS)
+    parser.add_argument(
+        "--train-precision", default="32-true", help="of baselines, such as bf16-mixed; default 32-true"
+    )
     parser.add_argument("--forms", nargs="+", default=list(FORMS), choices=sorted(FORMS), metavar="FORM")
     parser.add_argument("--reductions", nargs="+", type=float, default=[2.2, 3.3, 6.3], metavar="TIMES")
     parser.add_argument("--fit", type=int, default=512, help="training pictures to fit on; default 512")
@@ -45,7 +53,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], metavar="N")
     parser.add_argument("--results", type=Path, default=ROOT / "bench" / "results" / "cifar.jsonl")
     parser.add_argument("--kept", type=Path, default=ROOT / ".cache", help="folder for baselines and recoveries begun")
-    return run(parser, arguments, ["pictures", "weights"], measure, table)
+    return run(parser, arguments, ["pictures"], measure, table)
 
 
 def measure(args: argparse.Namespace) -> None:
@@ -117,29 +125,66 @@ def prepared(pictures: Tensor) -> Tensor:
 
 def baseline(args: argparse.Namespace, seed: int, train: tuple[Tensor, Tensor]) -> nn.Module:
     """The network trained further, from its file if there is one."""
-    network = getattr(zoo, args.network)()
     kept = args.kept / "baselines" / f"{args.network}-{seed}.safetensors"
     if kept.exists():
-        network.load_state_dict(read_weights(kept))
-        return network.eval()
-    network.load_state_dict(read_weights(args.weights))
+        return _loaded(args.network, kept)
+    given = args.weights or args.kept / "baselines" / f"{args.network}-first.safetensors"
+    if not given.exists():
+        torch.manual_seed(0)
+        network = getattr(zoo, args.network)()
+        _train(network, train, FIRST_EPOCHS, FIRST_RATE, 5e-4, 0, given, args.train_precision)
+    return _train(_loaded(args.network, given), train, EPOCHS, RATE, 1e-4, seed, kept, args.train_precision)
+
+
+def _loaded(name: str, path: Path) -> nn.Module:
+    network = getattr(zoo, name)()
+    network.load_state_dict(read_weights(path))
+    return network.eval()
+
+
+def _train(
+    network: nn.Module,
+    train: tuple[Tensor, Tensor],
+    epochs: int,
+    rate: float,
+    decay: float,
+    seed: int,
+    kept: Path,
+    precision: str,
+) -> nn.Module:
+    """The network after the last epoch, written to `kept`; training that was stopped goes on after its last epoch."""
+    begun = kept.with_suffix(".pt")
     random = torch.Generator().manual_seed(seed)
-    steps = EPOCHS * (len(train[0]) // BATCH)
-    search = torch.optim.SGD(network.parameters(), RATE, momentum=0.9, weight_decay=1e-4, nesterov=True)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(search, steps)
-    network.train().to(memory_format=torch.channels_last)
-    for epoch in range(EPOCHS):
+    search = torch.optim.SGD(network.parameters(), rate, momentum=0.9, weight_decay=decay, nesterov=True)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(search, epochs * (len(train[0]) // BATCH))
+    first = 0
+    if begun.exists():
+        state = torch.load(begun, weights_only=True)
+        network.load_state_dict(state["network"])
+        search.load_state_dict(state["search"])
+        schedule.load_state_dict(state["schedule"])
+        random.set_state(state["random"])
+        first = state["epochs"]
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    network.train()
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    for epoch in range(first, epochs):
         order = torch.randperm(len(train[0]), generator=random)
         for batch in order[: len(order) // BATCH * BATCH].split(BATCH):
             x = prepared(augmented(train[0][batch], random)).contiguous(memory_format=torch.channels_last)
+            with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16-mixed"):
+                scores = network(x)
             search.zero_grad()
-            F.cross_entropy(network(x), train[1][batch]).backward()
+            F.cross_entropy(scores.float(), train[1][batch]).backward()
             search.step()
             schedule.step()
-        print(f"seed {seed}: epoch {epoch + 1} of {EPOCHS} of the baseline", file=sys.stderr, flush=True)
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    network.to(memory_format=torch.contiguous_format)
+        print(f"{kept.stem}: epoch {epoch + 1} of {epochs} of the baseline", file=sys.stderr, flush=True)
+        state = {"network": network.state_dict(), "search": search.state_dict(), "schedule": schedule.state_dict()}
+        with whole_file(begun) as aside:
+            torch.save(state | {"random": random.get_state(), "epochs": epoch + 1}, aside)
+    network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     save_weights(network, kept)
+    begun.unlink(missing_ok=True)
     return network.eval()
 
 

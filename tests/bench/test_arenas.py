@@ -82,6 +82,7 @@ def test_points_lost_are_those_of_the_networks_and_nothing_is_done_twice(tmp_pat
         kept=tmp_path / "k",
         epochs=[0, 1],
         precision="32-true",
+        train_precision="32-true",
     )
     cifar.measure(args)
     cifar.measure(args)
@@ -97,3 +98,35 @@ def test_points_lost_are_those_of_the_networks_and_nothing_is_done_twice(tmp_pat
     rows = cifar.table(args.results).splitlines()[2:]
     assert [row.split(" | ")[3] for row in rows] == ["0", "1"]
     assert all("| resnet20 | spatial |" in row for row in rows)
+
+
+def test_a_baseline_that_was_stopped_goes_on_to_the_same_end(tmp_path, monkeypatch):
+    torch.manual_seed(0)
+    train = (torch.randint(256, (256, 3, 32, 32), dtype=torch.uint8), torch.randint(10, (256,)))
+    start = zoo.CifarResNet(8).state_dict()
+
+    def network():
+        fresh = zoo.CifarResNet(8)
+        fresh.load_state_dict(start)
+        return fresh
+
+    def trained(name):
+        return cifar._train(network(), train, 3, 0.02, 1e-4, 7, tmp_path / f"{name}.safetensors", "32-true")
+
+    whole = trained("whole").state_dict()
+    said = []
+
+    def stop(text, **_):
+        said.append(text)
+        if "epoch 2" in text:  # before its state is written
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("builtins.print", stop)
+        with pytest.raises(KeyboardInterrupt):
+            trained("again")
+        patch.setattr("builtins.print", lambda text, **_: said.append(text))
+        again = trained("again").state_dict()
+    assert [text.split()[2] for text in said] == ["1", "2", "2", "3"]
+    assert all(torch.equal(whole[name], again[name]) for name in whole)
+    assert sorted(path.suffix for path in tmp_path.iterdir()) == [".safetensors", ".safetensors"]

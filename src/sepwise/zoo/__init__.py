@@ -6,6 +6,7 @@ from torch import nn
 
 from .hed import HED, hed
 from .resnet import CifarResNet, resnet20, resnet32, resnet44, resnet56, resnet110
+from .vgg import CifarVGG, vgg11_cifar, vgg13_cifar, vgg16_cifar, vgg19_cifar
 
 NETWORKS: dict[str, Callable[..., nn.Module]] = {
     "hed": hed,
@@ -14,16 +15,25 @@ NETWORKS: dict[str, Callable[..., nn.Module]] = {
     "resnet44": resnet44,
     "resnet56": resnet56,
     "resnet110": resnet110,
+    "vgg11_cifar": vgg11_cifar,
+    "vgg13_cifar": vgg13_cifar,
+    "vgg16_cifar": vgg16_cifar,
+    "vgg19_cifar": vgg19_cifar,
 }
 
 __all__ = [
     "HED",
     "NETWORKS",
     "CifarResNet",
+    "CifarVGG",
     "hed",
     "resnet20",
     "resnet32",
     "resnet44",
     "resnet56",
     "resnet110",
+    "vgg11_cifar",
+    "vgg13_cifar",
+    "vgg16_cifar",
+    "vgg19_cifar",
 ]
