@@ -36,7 +36,7 @@ FORMS = ("spatial", "depthwise")  # the pair that matters here: CP and Tucker co
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", metavar="DIR", default="demo-report", help="folder to write, replaced (demo-report)")
-    parser.add_argument("--budget", metavar="macs=FRACTION", default="macs=0.25", help="default: macs=0.25")
+    parser.add_argument("--budget", metavar="macs=FRACTION", default="macs=0.125", help="default: macs=0.125")
 
 
 def run(args: argparse.Namespace) -> Outcome:

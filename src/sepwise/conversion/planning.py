@@ -44,7 +44,7 @@ def plan(
                 "latency"     0.4 for two fifths of the time that the dense network takes in its own fastest form in
                               stock PyTorch, batch 1, on this machine with its present threads. Candidates are timed
                               as `sepwise.fuse` runs them, and the whole network is measured before the plan is
-                              returned. Times of layers are kept between runs, see docs/conversion.md
+                              returned. Times of layers are kept between runs, see docs/method.md
                 "agreement"   0.95: the cheapest plan whose converted network agrees with the dense one at least so
                               well on a quarter of the pictures that is held out; F1 of maps, share of the same first
                               class, else correlation. Takes a few conversions
