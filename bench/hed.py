@@ -4,6 +4,9 @@ Fitted on unlabelled pictures; F1 at 0.5, pixels pooled, on others, at 320 x 480
 photographs of scikit-image. The reduction is that of the whole network's multiply-accumulates, stem and sides included.
 A seed draws the pictures. Finished cells of the same code are not done again: stop it whenever you like.
 
+--minutes 30 trains what was converted so long, at the threads that PyTorch has, without labels, on all pictures that
+are not measured on; a training that was stopped goes on.
+
 --budget latency plans for the time of one picture of 320 x 480 instead: TIMES faster than the dense network in its own
 fastest eager form in stock PyTorch, with each number of threads. The converted network runs through `sepwise.fuse`, and
 is timed against the dense one in the best of PyTorch, OpenVINO, ONNX Runtime and, with --compiled, torch.compile; then
@@ -15,6 +18,7 @@ from __future__ import annotations
 import argparse
 import copy
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -27,7 +31,7 @@ from bench import arena
 from bench.arena import ROOT, code, rows, run, with_error
 from bench.whole import runtimes
 from sepwise import records
-from sepwise.conversion import Survey, convert, fuse, plan_from, survey, totals_of
+from sepwise.conversion import Survey, convert, fuse, plan_from, recover, survey, totals_of
 from sepwise.conversion.planning import plan_within
 from sepwise.factor import FORMS
 from sepwise.measure import Agreement, fastest, measure_latency, ratio
@@ -36,6 +40,7 @@ from sepwise.sources.models import LoadedModel, load_model
 from sepwise.sources.pictures import Picture, Pictures, find_pictures
 
 CROP, BATCH, TESTED = 224, 8, 16
+TRAINED = 4096  # pictures, at most, in memory at once
 ROUNDS = 15
 PHOTOGRAPHS = ("astronaut.png", "chelsea.png", "coffee.png", "rocket.jpg")
 
@@ -50,6 +55,9 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--compiled", action="store_true", help="latency: time the dense network compiled as well")
     parser.add_argument("--pictures", type=int, default=64, help="to fit on; default 64")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], metavar="N")
+    parser.add_argument("--minutes", type=float, default=0, help="of recovery; default 0: none")
+    parser.add_argument("--precision", default="bf16-mixed", help="of recovery; default bf16-mixed")
+    parser.add_argument("--kept", type=Path, default=ROOT / ".cache", help="folder for recoveries begun")
     parser.add_argument("--results", type=Path, default=ROOT / "bench" / "results" / "hed.jsonl")
     return run(parser, arguments, ["images"], measure, table)
 
@@ -57,7 +65,9 @@ def main(arguments: Sequence[str]) -> int:
 def measure(args: argparse.Namespace) -> None:
     loaded = load_model("zoo:hed", "bsds500")
     done = {key_of(r.about) for r in read(args.results)}
-    columns = [{"budget": "latency", "threads": n} for n in args.threads] if args.budget == "latency" else [{}]
+    columns: list[dict[str, Any]] = [{"minutes": args.minutes} if args.minutes else {}]
+    if args.budget == "latency":
+        columns = [{"budget": "latency", "threads": n} for n in args.threads]
     for seed in args.seeds:
         about = {"forms": sorted(args.forms), "pictures": args.pictures, "seed": seed, "code": code()}
         cells = [about | column | {"reduction": r} for column in columns for r in args.reductions]
@@ -75,10 +85,32 @@ def measure(args: argparse.Namespace) -> None:
                 else plan_from(found, {"macs": 1 / cell["reduction"]}, totals_of(found, fit[0]))
             )
             converted = told.pop("converted") if told else convert(loaded.model, plan, fit)
+            if "minutes" in cell:
+                converted = recovered(args, cell, converted, loaded)
+                told = {"precision": args.precision, "training_threads": torch.get_num_threads()}
             agreed = agreement(converted, loaded.model, tested)
             whole = cell | {"reached": plan.macs[0] / plan.macs[1], **told, **agreed.to_dict()}
             records.append(args.results, [records.here("hed.f1", agreed.f1, about=whole)])
             print(f"seed {seed}, {cell['reduction']:g}x: F1 {agreed.f1:.4f} {told}", file=sys.stderr, flush=True)
+
+
+def recovered(args: argparse.Namespace, cell: dict[str, Any], converted: nn.Module, loaded: LoadedModel) -> nn.Module:
+    """The converted network, trained on all pictures but those measured on."""
+    name = "-".join(str(cell[n]) for n in ("reduction", "minutes", "seed", "pictures", "code"))
+    checkpoint = args.kept / "recoveries" / f"hed-{name}.pt"
+    checkpoint.parent.mkdir(parents=True, exist_ok=True)
+    network = recover(
+        converted,
+        loaded.model,
+        pictures(loaded, args.images, TRAINED, cell["seed"])[0],
+        minutes=cell["minutes"],
+        precision=args.precision,
+        seed=cell["seed"],
+        checkpoint=checkpoint,
+        measured=lambda done, loss: print(f"  {100 * done:.0f} %: loss {loss:.5f}", file=sys.stderr, flush=True),
+    )
+    checkpoint.unlink()
+    return network
 
 
 def by_latency(
@@ -115,9 +147,9 @@ def timed(
     cast = copy.deepcopy(converted).to(kind)
     laid = x.to(kind).contiguous(memory_format=torch.channels_last)
     fused = fuse(cast, laid)
-    timings = measure_latency(
-        {**runtimes(dense, x, threads, dtype, compiled), "fused": lambda: fused(laid)}, rounds=ROUNDS, warmup=2
-    )
+    calls = {**runtimes(dense, x, threads, dtype, compiled), "fused": lambda: fused(laid)}
+    paused = {name: call for each in calls for name, call in ((each, calls[each]), (f"after {each}", pause))}
+    timings = {n: t for n, t in measure_latency(paused, rounds=ROUNDS, warmup=2).items() if n in calls}
     ours = timings.pop("fused")
     eager = {form: timing for form, timing in timings.items() if form.startswith("eager")}
     best = fastest(timings)
@@ -128,6 +160,11 @@ def timed(
         told["f1"] = agreement(lambda picture: cast(picture.to(kind)).float(), dense, tested).f1
         return {dtype: told}
     return told
+
+
+def pause() -> None:
+    """Until the threads of the runtime before have stopped to wait for work: they would slow the next one down."""
+    time.sleep(0.1)
 
 
 def pictures(loaded: LoadedModel, source: str, count: int, seed: int) -> tuple[list[Tensor], list[Tensor]]:
@@ -154,7 +191,7 @@ def agreement(converted: Callable[[Tensor], Tensor], dense: nn.Module, tested: S
 
 
 def key_of(about: dict[str, Any]) -> tuple[Any, ...]:
-    names = ("forms", "pictures", "seed", "reduction", "code", "budget", "threads")
+    names = ("forms", "pictures", "seed", "reduction", "code", "budget", "threads", "minutes")
     return tuple(map(str, (about.get(name) for name in names)))
 
 
@@ -164,12 +201,19 @@ def read(path: Path) -> Iterator[records.Record]:
 
 def table(path: Path) -> str:
     """Mean and standard error over seeds, of the last code that each row was measured with."""
-    lines = ["| forms | pictures | fewer MACs | F1 | mean absolute difference | seeds |", "|---|---|---|---|---|---|"]
+    lines = [
+        "| forms | pictures | fewer MACs | minutes of recovery | F1 | mean absolute difference | seeds |",
+        "|---|---|---|---|---|---|---|",
+    ]
+
+    def row_of(about: dict[str, Any]) -> tuple[Any, ...]:
+        return "+".join(about["forms"]), about["pictures"], about["reduction"], about.get("minutes", 0)
+
     counted = (r for r in read(path) if "threads" not in r.about)
-    for (forms, count, _), found in rows(counted, lambda a: ("+".join(a["forms"]), a["pictures"], a["reduction"])):
+    for (forms, count, _, minutes), found in rows(counted, row_of):
         off, reached = (np.mean([r.about[n] for r in found]) for n in ("mean_absolute_difference", "reached"))
         f1 = with_error([r.value for r in found], 4)
-        lines.append(f"| {forms} | {count} | {reached:.2f}× | {f1} | {off:.4f} | {len(found)} |")
+        lines.append(f"| {forms} | {count} | {reached:.2f}× | {minutes:g} | {f1} | {off:.4f} | {len(found)} |")
     timed_rows = rows(
         (r for r in read(path) if "threads" in r.about),
         lambda a: ("+".join(a["forms"]), a["pictures"], a["threads"], a["reduction"]),

@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from .conversion import Plan, convert, fuse, plan, recover, synthetic_batches
     from .factor import Factors, factorize
     from .measure import Inspection, inspect
-    from .ops import separable_conv2d
+    from .ops import keep_freed_memory, separable_conv2d
 
 __version__ = "0.1.0"
 
@@ -21,6 +21,7 @@ _HOME = {
     "factorize": "factor",
     "fuse": "conversion",
     "inspect": "measure",
+    "keep_freed_memory": "ops",
     "nn": None,
     "plan": "conversion",
     "recover": "conversion",
@@ -37,6 +38,7 @@ __all__ = [
     "factorize",
     "fuse",
     "inspect",
+    "keep_freed_memory",
     "nn",
     "plan",
     "recover",

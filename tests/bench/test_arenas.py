@@ -47,7 +47,7 @@ def test_table_of_hed_has_means_and_errors_of_the_last_code(tmp_path):
         about = {"forms": ["cp", "spatial"], "pictures": 64, "seed": seed, "code": code, "reduction": 8.0}
         about |= {"f1": f1, "mean_absolute_difference": 0.01, "reached": 8.1}
         records.append(results, [records.here("hed.f1", f1, about=about)])
-    assert hed.table(results).splitlines()[2:] == ["| cp+spatial | 64 | 8.10× | 0.9300 ± 0.0100 | 0.0100 | 2 |"]
+    assert hed.table(results).splitlines()[2:] == ["| cp+spatial | 64 | 8.10× | 0 | 0.9300 ± 0.0100 | 0.0100 | 2 |"]
 
 
 def test_augmentation_shifts_and_mirrors_whole_pictures():

@@ -14,6 +14,7 @@ from ..conversion import FusedNetwork, FusionReport, fuse
 from ..conversion.stock import stock_calls
 from ..errors import ModelError
 from ..measure import Timing, fastest, measure_latency, ratio
+from ..ops import keep_freed_memory
 
 TRIALS, ROUNDS = 2, 10
 
@@ -67,6 +68,7 @@ def latency(dense: nn.Module, separable: Mapping[str, nn.Module], x: Tensor) -> 
     separable    networks by name
     returns      by the same names
     """
+    keep_freed_memory()  # as `fuse` does; the dense network gains from it, too
     networks = {"dense": dense, **separable}
     calls = {f"{name} {form}": run for name, net in networks.items() for form, run in stock_calls(net, x).items()}
     fused = {name: _fused(network, x) for name, network in separable.items()}

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ..errors import ModelError
 from ..measure import Timing, measure_latency
+from ..ops import keep_freed_memory
 from .apply import filled_layer
 from .candidates import Candidate, LayerSurvey
 from .fuse import fuse
@@ -37,6 +38,7 @@ class Clock:
         self, found: Survey, example: Tensor, kept: KeptTimes | None = None, progress: Progress | None = None
     ) -> None:
         self.found, self.x, self.progress = found, example[:1].detach(), progress
+        keep_freed_memory()  # as `fuse` does; the dense network gains from it, too
         self.kept = KeptTimes() if kept is None else kept
         self.segments = {segment.name: segment for segment in segments(found.network, example)}
         self._dense = stock_calls(found.network.model, self.x)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from ..errors import ModelError, UnsupportedError
+from ..ops import keep_freed_memory
 from .activation import activations_of
 from .chains import Chain, find_chains
 from .fold import fold_norms
@@ -80,7 +81,8 @@ def fuse(
         depthwise -> (norm) -> (activation) -> pointwise -> (norm) -> (activation)    becomes one nn.SeparableConv2d
 
     Found by structure in the graph of the model, with what `convert` made; normalizations are folded into the weights.
-    What cannot be fused stays as it is, and `report` says why.
+    What cannot be fused stays as it is, and `report` says why. From now on the process keeps memory that it frees
+    (`sepwise.keep_freed_memory`): large pictures would else spend more time on new memory than on convolutions.
 
     model            in evaluation mode; left unchanged
     example          an input (N, C, *size) with numbers in it: a picture, or noise. The fused network must answer it as
@@ -98,6 +100,7 @@ def fuse(
         raise UnsupportedError(
             f"fuse: memory_format={memory_format}: give torch.channels_last or torch.contiguous_format"
         )
+    keep_freed_memory()
     source = model.network if isinstance(model, FusedNetwork) else model
     _check_evaluating(source)
     traced = trace(source, example)

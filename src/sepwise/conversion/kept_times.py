@@ -21,7 +21,7 @@ from ..files import whole_file
 from ..ops import native
 from .times import Time
 
-FORMAT = "sepwise-times/1"
+FORMAT = "sepwise-times/2"
 
 
 def cache_folder() -> Path:
