@@ -103,7 +103,7 @@ def chart(
     decimals = max(0, -floor(log10(step) + 1e-9))
 
     def tick(at: float) -> str:
-        return f"{10**-at:.0e}".replace("e-0", "e-").replace("e+00", "") if harm else f"{at:.{decimals}f}"
+        return f"{10**-at:g}".replace("e-0", "e-") if harm else f"{at:.{decimals}f}"
 
     upward = tuple(Tick(y(low + i * step), tick(low + i * step)) for i in range(ticks + 1))
     series = []

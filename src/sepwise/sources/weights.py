@@ -109,7 +109,9 @@ def save_weights(weights: nn.Module | Mapping[str, Tensor], path: str | os.PathL
         plain[name] = tensor.clone() if address in seen else tensor
         seen.add(address)
     with whole_file(path) as aside:
+        mode = aside.stat().st_mode  # as the user's umask has it; the library would leave a file for its owner alone
         safetensors.save_file(plain, aside)
+        aside.chmod(mode)
 
 
 def _named_tensors(path: Path, content: Any) -> dict[str, Tensor]:
