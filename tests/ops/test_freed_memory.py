@@ -16,12 +16,12 @@ def faults():
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 def step():
     return torch.zeros(12_000_000)  # 48 MB
-for _ in range(3):
+for _ in range(12):  # the heap takes its shape
     step()
 before = faults()
-for _ in range(5):
+for _ in range(20):
     step()
-print((faults() - before) / 5)
+print((faults() - before) / 20)
 """
 
 
@@ -31,8 +31,7 @@ def test_a_tensor_that_follows_another_causes_no_page_faults():
     for way in ("given back", "kept"):
         done = subprocess.run([sys.executable, "-c", FAULTS, way], capture_output=True, text=True, check=True)
         counted[way] = float(done.stdout)
-    assert counted["kept"] < 20
-    assert counted["given back"] > 20, "else this process did not need to be told"
+    assert counted["kept"] < 0.1 * counted["given back"]
 
 
 def test_elsewhere_nothing_is_done(monkeypatch):

@@ -103,7 +103,9 @@ def chart(
     decimals = max(0, -floor(log10(step) + 1e-9))
 
     def tick(at: float) -> str:
-        return f"{10**-at:g}".replace("e-0", "e-") if harm else f"{at:.{decimals}f}"
+        if not harm:
+            return f"{at:.{decimals}f}"
+        return f"{10**-at:g}" if at <= 0 else f"{10**-at:.0e}".replace("e-0", "e-")
 
     upward = tuple(Tick(y(low + i * step), tick(low + i * step)) for i in range(ticks + 1))
     series = []
