@@ -20,6 +20,12 @@ def same(a, b):
     return all(torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values(), strict=True))
 
 
+def test_who_may_read_a_file_may_read_written_weights(tmp_path):
+    (tmp_path / "plain").touch()
+    save_weights(net(), tmp_path / "net.safetensors")
+    assert (tmp_path / "net.safetensors").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
 @pytest.mark.parametrize("suffix", [".safetensors", ".pth", ".pt"])
 def test_round_trip(tmp_path, suffix):
     source, target = net(), net()
