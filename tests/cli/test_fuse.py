@@ -1,6 +1,7 @@
 """`sepwise fuse` end to end: the account, JSON, the folder it writes, and the refusals."""
 
 import json
+import re
 
 import pytest
 import small_networks
@@ -34,7 +35,7 @@ def test_the_account(fuse):
     assert "  depthwise  depthwise 3x3, relu6, pointwise 8 to 16, relu6" in lines
     assert "  excited    its output is read 2 times (mean, mul), so it must exist" in lines
     assert any(f"than the fastest stock form ({how} " in lines[-1] for how in ("eager", "folded"))
-    assert "medians of 10 interleaved rounds, 1 thread)" in lines[-1]
+    assert re.search(r"medians of (\d\d|100) interleaved rounds, 1 thread\)", lines[-1])
 
 
 def test_json(fuse):
@@ -44,7 +45,7 @@ def test_json(fuse):
     assert list(data["left"]) == ["excited"]
     assert data["difference"] <= data["budget"] == 1e-4
     assert data["latency"]["ratio"] > 0
-    assert data["latency"]["rounds"] == 10
+    assert 10 <= data["latency"]["rounds"] <= 100
 
 
 @torch.no_grad()

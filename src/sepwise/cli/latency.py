@@ -16,7 +16,9 @@ from ..errors import ModelError
 from ..measure import Timing, fastest, measure_latency, ratio
 from ..ops import keep_freed_memory
 
-TRIALS, ROUNDS = 2, 10
+TRIALS = 2
+ROUNDS = (10, 100)  # at least and at most: short calls are disturbed by whatever else runs
+SECONDS = 2.0  # for all rounds, where that is more than the least
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,7 @@ def latency(dense: nn.Module, separable: Mapping[str, nn.Module], x: Tensor) -> 
     best = {name: fastest({n: t for n, t in trials.items() if n.startswith(f"{name} ")}) for name in networks}
     chosen = {name: calls[best[name]] for name in best}
     chosen |= {f"fused {name}": _runner(f, x) for name, f in fused.items() if isinstance(f, FusedNetwork)}
-    timings = measure_latency(chosen, rounds=ROUNDS, warmup=1)
+    timings = _timed(chosen)
     stock = {name: (best[name].removeprefix(f"{name} "), timings[name]) for name in best}
     return {
         name: Latency(
@@ -92,9 +94,15 @@ def latency(dense: nn.Module, separable: Mapping[str, nn.Module], x: Tensor) -> 
 def fused_latency(model: nn.Module, fused: FusedNetwork, x: Tensor) -> tuple[str, Timing, Timing]:
     """The fastest stock form of a network, its timing, and that of the network fused, in the same rounds."""
     forms = stock_calls(model, x)
-    timings = measure_latency({**forms, "fused": _runner(fused, x)}, rounds=ROUNDS, warmup=2)
+    timings = _timed({**forms, "fused": _runner(fused, x)})
     best = fastest({form: timings[form] for form in forms})
     return best, timings[best], timings["fused"]
+
+
+def _timed(calls: Mapping[str, Callable[[], object]]) -> dict[str, Timing]:
+    once = measure_latency(calls, rounds=1, warmup=1)
+    seconds = sum(timing.median_ms for timing in once.values()) / 1000
+    return measure_latency(calls, rounds=max(ROUNDS[0], min(ROUNDS[1], round(SECONDS / seconds))), warmup=1)
 
 
 def _fused(separable: nn.Module, x: Tensor) -> FusedNetwork | str:
