@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import copy
 import io
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -40,6 +42,14 @@ def runtimes(
     return calls
 
 
+@contextmanager
+def tracing() -> Iterator[None]:
+    """Both runtimes trace with TorchScript, which PyTorch warns of at every call."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
 Runtime = tuple[Callable[[], object], Callable[[], list[Tensor]]]  # the call to time; its answer, to check
 
 
@@ -49,7 +59,8 @@ def _openvino(model: nn.Module, x: Tensor, threads: int, dtype: str, layout: str
     from openvino import Layout
     from openvino.preprocess import PrePostProcessor
 
-    graph = openvino.convert_model(model, example_input=x, input=[list(x.shape)])
+    with tracing():
+        graph = openvino.convert_model(model, example_input=x, input=[list(x.shape)])
     steps = PrePostProcessor(graph)
     steps.input().tensor().set_layout(Layout(layout))
     steps.input().model().set_layout(Layout("NCHW"))
@@ -74,7 +85,8 @@ def _onnxruntime(model: nn.Module, x: Tensor, threads: int) -> Runtime:
     import onnxruntime
 
     written = io.BytesIO()
-    torch.onnx.export(model, (x,), written, input_names=["x"], dynamo=False)  # type: ignore[arg-type]
+    with tracing():
+        torch.onnx.export(model, (x,), written, input_names=["x"], dynamo=False)  # type: ignore[arg-type]
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
