@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import Tensor, nn
 
 from sepwise import records
+from sepwise.conversion import recover
 from sepwise.errors import SepwiseError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -46,6 +48,35 @@ def code() -> str:
     rooms = [ROOT / "src" / "sepwise" / room for room in ("conversion", "factor", "measure")]
     files = sorted(path for room in rooms for path in room.glob("*.py"))
     return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()[:12]
+
+
+def recovered(
+    args: argparse.Namespace,
+    name: str,
+    cell: dict[str, Any],
+    converted: nn.Module,
+    dense: nn.Module,
+    batches: Sequence[Tensor],
+    **length: float,
+) -> nn.Module:
+    """The converted network of a cell, trained for so many `epochs` or `minutes`; what was stopped goes on.
+
+    name    tells this cell from all others of its arena
+    """
+    checkpoint = args.kept / "recoveries" / f"{name}-{cell['seed']}-{cell['code']}.pt"
+    checkpoint.parent.mkdir(parents=True, exist_ok=True)
+    network = recover(
+        converted,
+        dense,
+        batches,
+        **length,  # type: ignore[arg-type]
+        precision=args.precision,
+        seed=cell["seed"],
+        checkpoint=checkpoint,
+        measured=lambda done, loss: print(f"  {100 * done:.0f} %: loss {loss:.5f}", file=sys.stderr, flush=True),
+    )
+    checkpoint.unlink()
+    return network
 
 
 def read(path: Path, what: str) -> Iterator[records.Record]:

@@ -23,9 +23,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bench import arena
-from bench.arena import ROOT, code, rows, run, with_error
+from bench.arena import ROOT, code, recovered, rows, run, with_error
 from sepwise import records, zoo
-from sepwise.conversion import convert, plan_from, recover, survey, totals_of
+from sepwise.conversion import convert, plan_from, survey, totals_of
 from sepwise.factor import FORMS
 from sepwise.files import whole_file
 from sepwise.sources.pictures import find_pictures
@@ -74,7 +74,7 @@ def measure(args: argparse.Namespace) -> None:
             plan = plan_from(found, {"macs": 1 / reduction}, totals_of(found, fit[0]))
             converted = convert(dense, plan, fit)
             for cell in (cell for cell in missing if cell["reduction"] == reduction):
-                network = recovered(args, cell, converted, dense, train[0]) if cell["epochs"] else converted
+                network = trained(args, cell, converted, dense, train[0]) if cell["epochs"] else converted
                 answered = scores_of(network, test[0])
                 numbers = {
                     "dense": accuracy(scores, test[1]),
@@ -90,25 +90,13 @@ def measure(args: argparse.Namespace) -> None:
                 print(said, file=sys.stderr, flush=True)
 
 
-def recovered(
+def trained(
     args: argparse.Namespace, cell: dict[str, Any], converted: nn.Module, dense: nn.Module, pictures: Tensor
 ) -> nn.Module:
-    """The converted network, trained on all training pictures; a recovery that was stopped goes on."""
-    name = "-".join(str(cell[n]) for n in ("network", "reduction", "epochs", "seed", "fit", "code"))
-    checkpoint = args.kept / "recoveries" / f"{name}.pt"
-    checkpoint.parent.mkdir(parents=True, exist_ok=True)
-    network = recover(
-        converted,
-        dense,
-        list(prepared(pictures).split(BATCH)),
-        epochs=cell["epochs"],
-        precision=args.precision,
-        seed=cell["seed"],
-        checkpoint=checkpoint,
-        measured=lambda done, loss: print(f"  {100 * done:.0f} %: loss {loss:.4f}", file=sys.stderr, flush=True),
-    )
-    checkpoint.unlink()
-    return network
+    """The converted network, after recovery on all training pictures."""
+    name = "-".join(str(cell[n]) for n in ("network", "reduction", "epochs", "fit"))
+    batches = list(prepared(pictures).split(BATCH))
+    return recovered(args, name, cell, converted, dense, batches, epochs=cell["epochs"])
 
 
 def read_split(path: Path) -> tuple[Tensor, Tensor]:

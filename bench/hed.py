@@ -28,10 +28,10 @@ import torch
 from torch import Tensor, nn
 
 from bench import arena
-from bench.arena import ROOT, code, rows, run, with_error
+from bench.arena import ROOT, code, recovered, rows, run, with_error
 from bench.whole import runtimes
 from sepwise import records
-from sepwise.conversion import Survey, convert, fuse, plan_from, recover, survey, totals_of
+from sepwise.conversion import Survey, convert, fuse, plan_from, survey, totals_of
 from sepwise.conversion.planning import plan_within
 from sepwise.factor import FORMS
 from sepwise.measure import Agreement, fastest, measure_latency, ratio
@@ -86,31 +86,14 @@ def measure(args: argparse.Namespace) -> None:
             )
             converted = told.pop("converted") if told else convert(loaded.model, plan, fit)
             if "minutes" in cell:
-                converted = recovered(args, cell, converted, loaded)
+                name = "-".join(["hed", *cell["forms"], *(str(cell[n]) for n in ("reduction", "minutes", "pictures"))])
+                train, _ = pictures(loaded, args.images, TRAINED, seed)
+                converted = recovered(args, name, cell, converted, loaded.model, train, minutes=cell["minutes"])
                 told = {"precision": args.precision, "training_threads": torch.get_num_threads()}
             agreed = agreement(converted, loaded.model, tested)
             whole = cell | {"reached": plan.macs[0] / plan.macs[1], **told, **agreed.to_dict()}
             records.append(args.results, [records.here("hed.f1", agreed.f1, about=whole)])
             print(f"seed {seed}, {cell['reduction']:g}x: F1 {agreed.f1:.4f} {told}", file=sys.stderr, flush=True)
-
-
-def recovered(args: argparse.Namespace, cell: dict[str, Any], converted: nn.Module, loaded: LoadedModel) -> nn.Module:
-    """The converted network, trained on all pictures but those measured on."""
-    name = "-".join(str(cell[n]) for n in ("reduction", "minutes", "seed", "pictures", "code"))
-    checkpoint = args.kept / "recoveries" / f"hed-{name}.pt"
-    checkpoint.parent.mkdir(parents=True, exist_ok=True)
-    network = recover(
-        converted,
-        loaded.model,
-        pictures(loaded, args.images, TRAINED, cell["seed"])[0],
-        minutes=cell["minutes"],
-        precision=args.precision,
-        seed=cell["seed"],
-        checkpoint=checkpoint,
-        measured=lambda done, loss: print(f"  {100 * done:.0f} %: loss {loss:.5f}", file=sys.stderr, flush=True),
-    )
-    checkpoint.unlink()
-    return network
 
 
 def by_latency(
