@@ -31,7 +31,7 @@ from bench import arena
 from bench.arena import ROOT, code, recovered, rows, run, with_error
 from bench.whole import runtimes
 from sepwise import records
-from sepwise.conversion import Survey, convert, fuse, plan_from, survey, totals_of
+from sepwise.conversion import Plan, Survey, convert, fuse, plan_from, survey, totals_of
 from sepwise.conversion.planning import plan_within
 from sepwise.factor import FORMS
 from sepwise.measure import Agreement, fastest, measure_latency, ratio
@@ -78,13 +78,11 @@ def measure(args: argparse.Namespace) -> None:
         print(f"seed {seed}: surveying", file=sys.stderr, flush=True)
         found = survey(loaded.model, fit, forms=args.forms)
         for cell in missing:
-            told = by_latency(loaded, found, fit, tested, cell, args.compiled) if "threads" in cell else {}
-            plan = (
-                told.pop("plan")
-                if told
-                else plan_from(found, {"macs": 1 / cell["reduction"]}, totals_of(found, fit[0]))
-            )
-            converted = told.pop("converted") if told else convert(loaded.model, plan, fit)
+            if "threads" in cell:
+                plan, converted, told = by_latency(loaded, found, fit, tested, cell, args.compiled)
+            else:
+                plan = plan_from(found, {"macs": 1 / cell["reduction"]}, totals_of(found, fit[0]))
+                converted, told = convert(loaded.model, plan, fit), {}
             if "minutes" in cell:
                 name = "-".join(["hed", *cell["forms"], *(str(cell[n]) for n in ("reduction", "minutes", "pictures"))])
                 train, _ = pictures(loaded, args.images, TRAINED, seed)
@@ -103,7 +101,7 @@ def by_latency(
     tested: Sequence[Tensor],
     cell: dict[str, Any],
     compiled: bool,
-) -> dict[str, Any]:
+) -> tuple[Plan, nn.Module, dict[str, Any]]:
     """Planned for the time of the first tested picture: the plan, the converted network, and what it takes."""
     threads = torch.get_num_threads()
     torch.set_num_threads(cell["threads"])
@@ -119,7 +117,7 @@ def by_latency(
     finally:
         torch.set_num_threads(threads)
     told |= {"compiled": compiled, "layers": {n: [c.form, c.rank] for n, c in plan.converted.items()}}
-    return {"plan": plan, "converted": converted, **told}
+    return plan, converted, told
 
 
 def timed(

@@ -108,12 +108,12 @@ def run(args: argparse.Namespace) -> Outcome:
     if args.minimise not in UNITS:
         raise BudgetError(f"--minimise {args.minimise}: expected one of {', '.join(UNITS)}")
     _check_counts(args)
+    length = read_length(args.recover) if args.recover else None
     forms = tuple(FORMS) if args.forms is None else tuple(args.forms.split(","))
     unknown = [f for f in forms if f not in FORMS]
     if unknown:
         raise PlanError(f"--forms: there is no form {unknown[0]!r}; the forms are {', '.join(FORMS)}")
     loaded = prepared_as_asked(load_model(args.model, args.weights), args)
-    length = read_length(args.recover) if args.recover else None
     given = pictures_for(args, loaded)
     with _told_what_is_kept(out):
         done = run_job(

@@ -20,7 +20,7 @@ from .others import alone, beside, curve_of, front_of
 from .outcome import Outcome
 from .pictured import kernels_of, pictures_of
 from .progress import Progress
-from .recovering import recovered
+from .recovering import recovered, won
 from .request import Job
 from .results import RECORDS, check_results
 from .summary import outcome
@@ -37,10 +37,10 @@ def run(job: Job) -> Outcome:
     dense, pictures = job.loaded.model, [x for _, x in job.shown]
     with Unfinished(job.out, job.options, job.resume) as unfinished, Progress() as progress:
         found, plan, times, separable = _converted(job, dense, unfinished, progress)
-        won, made = [], {"fitted on pictures": separable}
+        made, losses = {"fitted on pictures": separable}, []
         if job.recovery:
-            separable, record = recovered(separable, dense, job.recovery, pictures, unfinished.checkpoint, progress)
-            won, made["fitted, then trained without labels"] = [record], separable
+            separable, losses = recovered(separable, dense, job.recovery, unfinished.checkpoint, progress)
+            made["fitted, then trained without labels"] = separable
         progress("measure", 0, 3)
         program = export(separable, pictures[0])
         progress("measure", 1, 3)
@@ -50,7 +50,10 @@ def run(job: Job) -> Outcome:
         networks = {form: model for form, model in others.items() if isinstance(model, nn.Module)}
         timed = latency(dense, {"separable": separable, **networks}, pictures[0])
         progress("measure", 3, 3)
-        facts = facts_of(job, plan, dense, separable, agreed, timed["separable"]) + won
+        facts = facts_of(job, plan, dense, separable, agreed, timed["separable"])
+        if job.recovery:
+            before = agreement_on(made["fitted on pictures"], dense, pictures)
+            facts.append(won(job.recovery, losses, before, agreed))
         facts += [alone(form, model, dense, pictures, timed) for form, model in others.items()]
         if found is not None:
             curve = curve_of(found, dense, pictures, facts, job, progress)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 
 import torch
@@ -10,6 +9,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from ..conversion.agreed import answer_of
+from ..conversion.graph import copy_of
 from ..errors import ModelError
 from ..extras import require
 
@@ -33,7 +33,7 @@ def tucker(dense: nn.Module, x: Tensor, fraction: float) -> nn.Module:
     tltorch = require("tltorch", "comparing with TensorLy-Torch")
 
     def at(rank: float, decompose: bool = False) -> nn.Module:
-        model = copy.deepcopy(dense).eval()
+        model = copy_of(dense).eval()
         for name, conv in list(model.named_modules()):
             if _factorizable(conv):
                 layer = tltorch.FactorizedConv.from_conv(
@@ -62,7 +62,7 @@ def pruned(dense: nn.Module, x: Tensor, fraction: float) -> nn.Module:
     outputs = answer_of(dense(x)).shape[1]
 
     def at(kept: float) -> nn.Module:
-        model = copy.deepcopy(dense).eval().requires_grad_(True)
+        model = copy_of(dense).eval().requires_grad_(True)
         answers = [m for m in model.modules() if _width(m) == outputs]
         pruner = pruning.pruner.BasePruner(
             model,

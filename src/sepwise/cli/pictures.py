@@ -37,7 +37,11 @@ class Given:
 def pictures_for(args: argparse.Namespace, loaded: LoadedModel) -> Given:
     if args.data_free:
         return _data_free(args, loaded)
-    found = _found(args, least=2)
+    found = find_pictures(args.images)
+    if len(found) < 2:
+        raise PictureError(
+            f"{args.images} holds one picture; at least two are needed, one to fit on and one to measure on"
+        )
     held_out, limit, most = _counts(args, loaded, len(found))
     to_fit, to_show = found.split(held_out, args.seed)
     pixels = loaded.size[0] * loaded.size[1]
@@ -55,7 +59,7 @@ def pictures_for(args: argparse.Namespace, loaded: LoadedModel) -> Given:
 
 
 def _data_free(args: argparse.Namespace, loaded: LoadedModel) -> Given:
-    found = _found(args, least=1) if args.images else None
+    found = find_pictures(args.images) if args.images else None
     held_out, limit, _ = _counts(args, loaded, len(found) if found else 4 * SYNTHETIC)
     limit = args.limit or min(limit, SYNTHETIC)
     with Progress() as progress:
@@ -70,15 +74,6 @@ def _data_free(args: argparse.Namespace, loaded: LoadedModel) -> Given:
             shown_on, skipped = f"{len(shown)} other synthetic pictures", []
     fitted_on = f"{limit} synthetic pictures, made from the statistics of the normalizations"
     return Given(made, fitted_on, shown, shown_on, made if args.recover else [], skipped)
-
-
-def _found(args: argparse.Namespace, least: int) -> Pictures:
-    found = find_pictures(args.images)
-    if len(found) < least:
-        raise PictureError(
-            f"{args.images} holds one picture; at least two are needed, one to fit on and one to measure on"
-        )
-    return found
 
 
 def _counts(args: argparse.Namespace, loaded: LoadedModel, found: int) -> tuple[int, int, int]:

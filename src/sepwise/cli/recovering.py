@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from .. import records
 from ..conversion import recover
-from ..conversion.agreed import METRIC, agreement_on
+from ..conversion.agreed import METRIC
 from ..errors import BudgetError
+from ..measure import Agreement
 from .progress import Progress
 
 UNITS = {"min": "minutes", "minute": "minutes", "minutes": "minutes", "epoch": "epochs", "epochs": "epochs"}
@@ -44,11 +45,10 @@ def recovered(
     separable: nn.Module,
     dense: nn.Module,
     recovery: Recovery,
-    shown: Sequence[Tensor],
     checkpoint: Path,
     progress: Progress,
-) -> tuple[nn.Module, records.Record]:
-    """The network trained, and the record of what it was before and after on the pictures `shown`."""
+) -> tuple[nn.Module, list[list[float]]]:
+    """The network trained, and its losses on held-out pictures: [how far training had come, loss] each."""
     losses: list[list[float]] = []
     better = recover(
         separable,
@@ -60,8 +60,12 @@ def recovered(
         progress=progress,
         measured=lambda done, loss: losses.append([done, loss]),
     )
-    agreed = {"before": agreement_on(separable, dense, shown), "after": agreement_on(better, dense, shown)}
-    metric = METRIC[agreed["after"].kind or "tensors"]
-    value = {"metric": metric, **{when: each.to_dict()[metric] for when, each in agreed.items()}}
+    return better, losses
+
+
+def won(recovery: Recovery, losses: Sequence[Sequence[float]], before: Agreement, after: Agreement) -> records.Record:
+    """What training did to the agreement on pictures that it did not see."""
+    metric = METRIC[after.kind or "tensors"]
+    value = {"metric": metric, "before": before.to_dict()[metric], "after": after.to_dict()[metric]}
     value |= {"length": str(recovery), "pictures": sum(map(len, recovery.pictures)), "held_out_losses": losses}
-    return better, records.here("recovery", value)
+    return records.here("recovery", value)
