@@ -28,6 +28,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "measure": {"nn", "factor", "geometry", "errors"},
     "sources": {"zoo", "extras", "files", "errors"},
     "conversion": {"measure", "nn", "ops", "factor", "geometry", "records", "files", "extras", "errors"},
+    "lab": {
+        *("conversion", "measure", "zoo", "sources", "nn", "ops", "factor", "geometry"),
+        *("records", "files", "extras", "errors"),
+    },
     "report": {"records", "files", "extras", "errors"},
     "cli": EVERYTHING,
 }

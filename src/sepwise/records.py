@@ -1,12 +1,15 @@
 """How anything measured is written down: append-only JSON lines. Knows no torch and no other room but files."""
 
+import fcntl
 import json
 import os
 import platform
 import subprocess
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import cache
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
@@ -47,22 +50,50 @@ def machine() -> dict[str, Any]:
 
 
 def append(path: str | os.PathLike[str], records: Iterable[Record]) -> None:
-    """Add records to a file of JSON lines, one line each, in one write."""
-    lines = "".join(json.dumps(asdict(r), sort_keys=True) + "\n" for r in records)
-    with open(path, "a", encoding="utf-8") as file:
-        file.write(lines)
+    """Add records to a file of JSON lines, one line each: all of them, or none where the disk is full.
+
+    Several processes may append to one file. A line that somebody else left unfinished is ended first: it is damaged,
+    the new ones are not.
+    """
+    lines = "".join(json.dumps(asdict(r), sort_keys=True) + "\n" for r in records).encode()
+    with open(path, "ab+", buffering=0) as file, _alone(file):
+        end = file.seek(0, os.SEEK_END)
+        if end and os.pread(file.fileno(), 1, end - 1) != b"\n":
+            lines = b"\n" + lines
+        left = memoryview(lines)
+        try:
+            while left:
+                left = left[file.write(left) :]
+            os.fsync(file.fileno())
+        except OSError:
+            os.truncate(path, end)
+            raise
 
 
-def read(path: str | os.PathLike[str]) -> Iterator[Record]:
+def read(path: str | os.PathLike[str], damaged: list[int] | None = None) -> Iterator[Record]:
     """The records of a file, in order.
 
+    damaged    where the numbers of lines that are no record are put; None: such a line is refused
     Raises SepwiseError naming the line that is no record.
     """
-    for number, line in enumerate(Path(path).read_text(encoding="utf-8").splitlines(), start=1):
+    lines = Path(path).read_bytes().splitlines()
+    for number, line in enumerate(lines, start=1):
         try:
             yield Record(**json.loads(line))
-        except (json.JSONDecodeError, TypeError) as error:
-            raise SepwiseError(f"{path}, line {number}, is not a record: {error}") from None
+        except (ValueError, TypeError) as error:
+            if damaged is None:
+                raise SepwiseError(f"{path}, line {number}, is not a record: {error}") from None
+            damaged.append(number)
+
+
+@contextmanager
+def _alone(file: FileIO) -> Iterator[None]:
+    """Nobody else writes to the file meanwhile; the lock goes with the process that holds it."""
+    fcntl.flock(file, fcntl.LOCK_EX)
+    try:
+        yield
+    finally:
+        fcntl.flock(file, fcntl.LOCK_UN)
 
 
 def _processor() -> str:

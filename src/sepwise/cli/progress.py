@@ -40,10 +40,10 @@ class Progress:
         if self._bar is not None:
             self._bar.close()
 
-    def __call__(self, stage: str, done: int, total: int) -> None:
+    def __call__(self, stage: str, done: float, total: int) -> None:
         if stage != self._stage:
             if self._bar is not None:
                 self._bar.close()
-            self._bar = self._tqdm(total=total, desc=STAGES[stage].ljust(WIDTH), file=sys.stderr, bar_format=BAR)
+            self._bar = self._tqdm(total=total, desc=STAGES.get(stage, stage).ljust(WIDTH), file=sys.stderr, bar_format=BAR)
             self._stage = stage
         self._bar.update(done - self._bar.n)

@@ -14,13 +14,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import BudgetError, ModelError
-from ..extras import require
 from .balance import balance
 from .calibration import Augment, Calibration, shifted_and_mirrored
 from .composed import composed, composing_pays
 from .descent import Descent
 from .distillation import Features, output_error, output_loss
 from .graph import copy_of
+from .processes import fabric_for
 from .recovery_state import Saved, read, write
 
 PACE = 1e-3  # the rate of a network whose outputs are wholly wrong
@@ -83,7 +83,7 @@ def recover(
     torch.Size([8, 8, 8, 8])
     """
     length = _length(epochs, minutes)
-    fabric = fabric or _fabric(precision)
+    fabric = fabric or fabric_for(precision, "recovering a converted network")
     fabric.launch()
     data = Calibration(batches, labels, held_out, seed)
     run = _Run(student, teacher, data, features, augment, rate, fabric)
@@ -108,16 +108,6 @@ def _length(epochs: float | None, minutes: float | None) -> _Length:
     if len(given) != 1 or not given[0] > 0 or not math.isfinite(given[0]):
         raise BudgetError(f"recover: epochs={epochs}, minutes={minutes}: expected one of them, above 0")
     return _Length(epochs, minutes)
-
-
-def _fabric(precision: Any) -> Any:
-    """One device; under `torchrun` all of its processes."""
-    lightning = require("lightning_fabric", "recovering a converted network")
-    if "TORCHELASTIC_RUN_ID" not in os.environ:
-        return lightning.Fabric(accelerator="auto", devices=1, precision=precision)
-    devices = int(os.environ["LOCAL_WORLD_SIZE"])
-    nodes = int(os.environ["WORLD_SIZE"]) // devices
-    return lightning.Fabric(accelerator="auto", strategy="ddp", devices=devices, num_nodes=nodes, precision=precision)
 
 
 class _Run:

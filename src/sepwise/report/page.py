@@ -9,7 +9,7 @@ from typing import Any
 from ..errors import SepwiseError
 from ..extras import require
 from ..files import whole_file
-from . import conversion, inspection, numerals
+from . import conversion, inspection, lab, numerals
 from .facts import FILE, Facts
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -32,9 +32,11 @@ def build(folder: str | os.PathLike[str], out_path: str | os.PathLike[str] | Non
         template, context = "conversion.html", conversion.context(facts, folder)
     elif inspection.serves(facts):
         template, context = "inspection.html", inspection.context(facts, folder)
+    elif lab.serves(facts):
+        template, context = "lab.html", lab.context(facts, folder)
     else:
         raise SepwiseError(
-            f"{folder / FILE} holds no record of a conversion or an inspection, only {', '.join(sorted(facts.by_what))}"
+            f"{folder / FILE} holds no record of a conversion, an inspection or the lab, only {', '.join(sorted(facts.by_what))}"
         )
     text = _environment(jinja2).get_template(template).render(context)
     with whole_file(target) as aside:

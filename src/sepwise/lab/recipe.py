@@ -1,0 +1,155 @@
+"""What a recipe is: the arms of an experiment, one trial of one arm, and what the trials say about a claim."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from ..errors import SepwiseError
+from . import data, train
+from .ledger import LEDGER
+
+SCALES = ("smoke", "small", "paper")
+Numbers = dict[str, Any]
+Pictures = Callable[[], tuple[data.Labelled, data.Labelled]]  # training and test pictures, read when first asked
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One way of doing it. `settings` are plain data and all that a trial of this arm depends on, beside the seed."""
+
+    name: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class At:
+    """What a trial is given beside its settings and seed.
+
+    pictures    gives training and test pictures
+    checkpoint  file where a training may keep its state
+    progress    called with the share done
+    """
+
+    pictures: Pictures
+    checkpoint: Path | None = None
+    progress: Callable[[float], None] = lambda done: None
+
+
+@dataclass(frozen=True)
+class Result:
+    """One finished trial."""
+
+    arm: str
+    seed: int
+    numbers: Numbers
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What the trials say about one claim.
+
+    verdict    "holds", "does not hold" or "not shown"
+    says       what was measured, in a sentence or two with the numbers in them
+    table      rows of plain values under the same names
+    figure     a chart as plain data (src/sepwise/report/chart.py); None: there is nothing to draw
+    """
+
+    claim: str
+    verdict: str
+    says: str
+    table: Sequence[Mapping[str, Any]] = ()
+    figure: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A module of `recipes/`, with
+
+    arms(scale) -> [Arm, ...]
+    trial(settings, seed, at) -> numbers
+    findings(results) -> [Finding, ...]    from all trials of one scale
+    SEEDS                                  how many seeds at each scale
+    """
+
+    name: str
+    module: ModuleType
+
+    @property
+    def asks(self) -> str:
+        """The first line of its docstring."""
+        return (self.module.__doc__ or "").strip().partition("\n")[0]
+
+    @property
+    def claims(self) -> tuple[str, ...]:
+        return tuple(c.id for c in LEDGER if c.recipe == self.name)
+
+    def arms(self, scale: str) -> list[Arm]:
+        return self.module.arms(scale)
+
+    def seeds(self, scale: str) -> int:
+        return self.module.SEEDS[scale]
+
+    def trial(self, settings: Mapping[str, Any], seed: int, at: At) -> Numbers:
+        return self.module.trial(settings, seed, at)
+
+    def findings(self, results: Sequence[Result]) -> list[Finding]:
+        return self.module.findings(results)
+
+    @cached_property
+    def source(self) -> str:
+        """The text that decides what a trial does: the recipe's and that of training and data."""
+        return "\n".join(_text(module) for module in (self.module, train, data))
+
+    @cached_property
+    def version(self) -> str:
+        """Changes when a trial might go another way: not with comments, docstrings, or how results are judged."""
+        parts = [_meaning(_text(self.module), {"arms", "trial"}), _meaning(_text(train)), _meaning(_text(data))]
+        return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:12]
+
+
+def named(name: str) -> Recipe:
+    """The recipe of this name. Raises SepwiseError for another."""
+    if name not in names():
+        raise SepwiseError(f"there is no recipe {name!r}; the recipes are {', '.join(names())}")
+    return Recipe(name, import_module(f".recipes.{name}", __package__))
+
+
+def names() -> list[str]:
+    """All recipes, in the order of the ledger."""
+    return list(dict.fromkeys(c.recipe for c in LEDGER))
+
+
+def _text(module: ModuleType) -> str:
+    assert module.__file__
+    return Path(module.__file__).read_text(encoding="utf-8")
+
+
+def _meaning(source: str, roots: set[str] | None = None) -> str:
+    """A module without comments and docstrings; only what the names `roots` lead to, when they are given."""
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.FunctionDef | ast.ClassDef) and ast.get_docstring(node) is not None:
+            node.body = node.body[1:] or [ast.Pass()]
+    reached, last = roots, None
+    while reached is not None and reached != last:
+        last = reached
+        inside = [n for top in tree.body if _defined(top) & last for n in ast.walk(top)]
+        reached = last | {n.id for n in inside if isinstance(n, ast.Name)}
+    return ast.dump(ast.Module([n for n in tree.body if reached is None or _defined(n) & reached], []))
+
+
+def _defined(node: ast.stmt) -> set[str]:
+    """The names that a statement of a module gives a meaning."""
+    if isinstance(node, ast.FunctionDef | ast.ClassDef):
+        return {node.name}
+    if isinstance(node, ast.Import | ast.ImportFrom):
+        return {(alias.asname or alias.name).partition(".")[0] for alias in node.names}
+    return {n.id for n in ast.walk(node) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}

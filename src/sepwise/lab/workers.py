@@ -1,0 +1,162 @@
+"""Trials packed onto the cores of this machine: as many processes as asked, each with its share of threads."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from torch import multiprocessing
+
+from ..conversion.processes import under_torchrun
+from ..errors import SepwiseError
+from .data import Labelled, cifar10
+from .recipe import named
+from .trials import Folder, Trial, attempt, trials
+
+LOOK = 0.2  # seconds between looks at the workers
+Progress = Callable[[float, int], None]
+
+
+def run(
+    recipe: str,
+    scale: str,
+    folder: Path,
+    source: str | None,
+    *,
+    seeds: int | None = None,
+    workers: int | None = None,
+    progress: Progress | None = None,
+) -> int:
+    """Do the trials that have no record yet. What was stopped goes on; trials that another process runs are its own.
+
+    source      of CIFAR-10, as in `cifar10`; None: recipes that need it are refused
+    seeds       how many; None: as many as the recipe wants at this scale
+    workers     processes; None: one for each core, and one where `torchrun` started several
+    progress    called as progress(trials done, of so many)
+    returns     how many trials still have no record: those that another process is running
+    Raises SepwiseError with what a trial refused, or when a worker was killed; what is finished is kept.
+    """
+    wanted = trials(named(recipe), scale, seeds)
+    missing = _missing(wanted, Folder(folder))
+    if workers is None:
+        workers = 1 if under_torchrun() else len(os.sched_getaffinity(0))
+    workers = min(workers, len(missing))
+    if workers > 1:
+        _in_processes(recipe, scale, folder, source, len(wanted), missing, workers, progress)
+    else:
+        _here(missing, Folder(folder), source, len(wanted), progress)
+    return len(_missing(wanted, Folder(folder)))
+
+
+def _missing(wanted: Sequence[Trial], folder: Folder) -> list[Trial]:
+    finished = folder.finished(wanted[0].recipe) if wanted else set()
+    return [t for t in wanted if t.key not in finished]
+
+
+def _here(missing: Sequence[Trial], folder: Folder, source: str | None, total: int, progress: Progress | None) -> None:
+    read = pictures(source, folder)
+    for number, trial in enumerate(missing):
+        before = total - len(missing) + number
+
+        def told(done: float, before: int = before) -> None:
+            if progress:
+                progress(before + done, total)
+
+        attempt(trial, folder, read, told)
+        told(1.0)
+
+
+def pictures(source: str | None, folder: Folder) -> Callable[[], tuple[Labelled, Labelled]]:
+    """Training and test pictures, read when first asked and kept decoded in the folder of unfinished trials."""
+
+    @cache
+    def read() -> tuple[Labelled, Labelled]:
+        if source is None:
+            raise SepwiseError(
+                "this recipe needs CIFAR-10: pass --data FOLDER with train.parquet and test.parquet, or --data hub"
+            )
+        return cifar10(source, folder.unfinished)
+
+    return read
+
+
+def _in_processes(
+    recipe: str,
+    scale: str,
+    folder: Path,
+    source: str | None,
+    total: int,
+    missing: Sequence[Trial],
+    workers: int,
+    progress: Progress | None,
+) -> None:
+    context = multiprocessing.get_context("spawn")
+    done = context.Array("d", workers)  # how much of its trials each worker has behind it
+    refusals = context.SimpleQueue()
+    threads = max(1, len(os.sched_getaffinity(0)) // workers)
+    work = [(t.arm.name, t.seed) for t in missing]
+    processes = [
+        context.Process(
+            target=_work, args=(number, recipe, scale, folder, source, work, threads, done, refusals), daemon=True
+        )
+        for number in range(workers)
+    ]
+    try:
+        for process in processes:
+            process.start()
+        while any(p.is_alive() for p in processes) and refusals.empty():
+            if progress:
+                progress(total - len(missing) + min(sum(done[:]), len(missing)), total)
+            time.sleep(LOOK)
+        if not refusals.empty():
+            raise refusals.get()
+        killed = [p for p in processes if p.exitcode]
+        if killed:
+            raise SepwiseError(
+                f"{len(killed)} of {workers} workers ended with {killed[0].exitcode}; finished trials are kept, the "
+                "same command goes on with the others"
+            )
+    finally:
+        for process in processes:
+            process.terminate()
+            process.join()
+
+
+def _work(
+    number: int,
+    recipe: str,
+    scale: str,
+    folder: Path,
+    source: str | None,
+    work: Sequence[tuple[str, int]],
+    threads: int,
+    done: Any,
+    refusals: Any,
+) -> None:
+    """One worker: every trial that nobody else has."""
+    import torch
+
+    torch.set_num_threads(threads)
+    found = named(recipe)
+    arms = {arm.name: arm for arm in found.arms(scale)}
+    place, behind = Folder(folder), 0
+    read = pictures(source, place)
+
+    def told(share: float) -> None:
+        done[number] = behind + share
+
+    try:
+        for arm, seed in work:
+            if attempt(Trial(found, scale, arms[arm], seed), place, read, told):
+                behind += 1
+                told(0.0)
+    except KeyboardInterrupt:
+        raise
+    except SepwiseError as refusal:
+        refusals.put(refusal)
+    except Exception as error:
+        refusals.put(SepwiseError(f"a trial of {recipe} failed: {type(error).__name__}: {error}"))
