@@ -240,7 +240,7 @@ def test_any_kind_of_record_may_be_missing(folder, make):
 def test_any_single_record_of_a_conversion_makes_a_page(folder, number):
     record = conversion_records()[number]
     if record.what == "a.kind.nobody.knows":
-        with pytest.raises(SepwiseError, match="no record of a conversion or an inspection, only a"):
+        with pytest.raises(SepwiseError, match="no record of a conversion, an inspection or the lab, only a"):
             page(folder, [record])
     else:
         assert not Seen(page(folder, [record])).open

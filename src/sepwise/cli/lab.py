@@ -30,6 +30,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--scale", choices=("smoke", "small", "paper"), default="small", help="default: small")
     parser.add_argument("--seeds", type=int, metavar="N", help="trials of each arm (default: the recipe's)")
     parser.add_argument("--data", metavar="FOLDER", help="CIFAR-10: train.parquet and test.parquet; or hub: download")
+    parser.add_argument(
+        "--images", metavar="DIR_OR_PARQUET", help="natural pictures, for recipes about trained networks"
+    )
+    parser.add_argument("--weights", metavar="FOLDER", help="trained networks: resnet20.safetensors, ...")
     parser.add_argument("--results", metavar="FOLDER", default=RESULTS, help=f"records; default: {RESULTS}")
     parser.add_argument("--workers", type=int, metavar="N", help="trials at once (default: one for each core)")
     parser.add_argument("--ray", metavar="ADDRESS", help="run the trials on a Ray cluster; local: start one here")
@@ -69,7 +73,10 @@ def _run(args: argparse.Namespace) -> Outcome:
 
 
 def _run_one(name: str, args: argparse.Namespace, folder: Folder) -> int:
+    from ..lab import Inputs
     from ..lab import run as run_here
+
+    inputs = Inputs(args.data, args.images, args.weights)
 
     with Progress() as bar:
 
@@ -79,13 +86,13 @@ def _run_one(name: str, args: argparse.Namespace, folder: Folder) -> int:
         if args.ray:
             from ..lab.on_ray import run_on_ray
 
-            left = run_on_ray(name, args.scale, folder, args.data, args.ray, seeds=args.seeds, progress=progress)
+            left = run_on_ray(name, args.scale, folder.path, inputs, args.ray, seeds=args.seeds, progress=progress)
         else:
             left = run_here(
                 name,
                 args.scale,
                 folder.path,
-                args.data,
+                inputs,
                 seeds=args.seeds,
                 workers=args.workers,
                 progress=progress,

@@ -44,6 +44,8 @@ class Progress:
         if stage != self._stage:
             if self._bar is not None:
                 self._bar.close()
-            self._bar = self._tqdm(total=total, desc=STAGES.get(stage, stage).ljust(WIDTH), file=sys.stderr, bar_format=BAR)
+            self._bar = self._tqdm(
+                total=total, desc=STAGES.get(stage, stage).ljust(WIDTH), file=sys.stderr, bar_format=BAR
+            )
             self._stage = stage
         self._bar.update(done - self._bar.n)

@@ -4,7 +4,7 @@ knows nothing of commands or pages.
 
 from .judged import Judged, judged
 from .ledger import LEDGER, VERDICTS, Claim
-from .recipe import SCALES, Finding, Recipe, Result, named, names
+from .recipe import SCALES, Finding, Inputs, Recipe, Result, named, names
 from .trials import Folder, Trial, trials
 from .workers import run
 
@@ -15,6 +15,7 @@ __all__ = [
     "Claim",
     "Finding",
     "Folder",
+    "Inputs",
     "Judged",
     "Recipe",
     "Result",

@@ -30,15 +30,31 @@ class Arm:
 
 
 @dataclass(frozen=True)
+class Inputs:
+    """What recipes read, as the user named it; a recipe that needs what is None refuses in a sentence.
+
+    cifar10    as in `lab.data.cifar10`
+    images     natural pictures: a folder, or a parquet table
+    weights    folder of trained networks, NAME.safetensors each, named as in `lab.trained`
+    """
+
+    cifar10: str | None = None
+    images: str | None = None
+    weights: str | None = None
+
+
+@dataclass(frozen=True)
 class At:
     """What a trial is given beside its settings and seed.
 
-    pictures    gives training and test pictures
+    pictures    gives training and test pictures of CIFAR-10
+    inputs      the other things that were named
     checkpoint  file where a training may keep its state
     progress    called with the share done
     """
 
     pictures: Pictures
+    inputs: Inputs = Inputs()
     checkpoint: Path | None = None
     progress: Callable[[float], None] = lambda done: None
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from .. import records
-from .recipe import Arm, At, Pictures, Recipe, Result
+from .recipe import Arm, At, Inputs, Pictures, Recipe, Result
 
 TRIAL, SOURCE = "lab.trial", "lab.source"
 UNFINISHED = ".unfinished"  # folder beside the records: locks and states of trials that are running or were stopped
@@ -116,13 +116,15 @@ class Folder:
         return records.read(self.file(recipe), []) if self.file(recipe).exists() else ()
 
 
-def attempt(trial: Trial, folder: Folder, pictures: Pictures, progress: Callable[[float], None]) -> bool:
+def attempt(
+    trial: Trial, folder: Folder, inputs: Inputs, pictures: Pictures, progress: Callable[[float], None]
+) -> bool:
     """Do the trial unless it is done, or being done by another process; False then."""
     with folder.alone(trial) as mine:
         if not mine or trial.key in folder.finished(trial.recipe):
             return False
         path = folder.checkpoint(trial)
-        numbers = trial.recipe.trial(trial.arm.settings, trial.seed, At(pictures, path, progress))
+        numbers = trial.recipe.trial(trial.arm.settings, trial.seed, At(pictures, inputs, path, progress))
         folder.add(trial, numbers)
         path.unlink(missing_ok=True)
         return True

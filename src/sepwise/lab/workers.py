@@ -14,7 +14,7 @@ from torch import multiprocessing
 from ..conversion.processes import under_torchrun
 from ..errors import SepwiseError
 from .data import Labelled, cifar10
-from .recipe import named
+from .recipe import Inputs, named
 from .trials import Folder, Trial, attempt, trials
 
 LOOK = 0.2  # seconds between looks at the workers
@@ -25,7 +25,7 @@ def run(
     recipe: str,
     scale: str,
     folder: Path,
-    source: str | None,
+    inputs: Inputs,
     *,
     seeds: int | None = None,
     workers: int | None = None,
@@ -33,7 +33,7 @@ def run(
 ) -> int:
     """Do the trials that have no record yet. What was stopped goes on; trials that another process runs are its own.
 
-    source      of CIFAR-10, as in `cifar10`; None: recipes that need it are refused
+    inputs      what the recipes may read
     seeds       how many; None: as many as the recipe wants at this scale
     workers     processes; None: one for each core, and one where `torchrun` started several
     progress    called as progress(trials done, of so many)
@@ -46,9 +46,9 @@ def run(
         workers = 1 if under_torchrun() else len(os.sched_getaffinity(0))
     workers = min(workers, len(missing))
     if workers > 1:
-        _in_processes(recipe, scale, folder, source, len(wanted), missing, workers, progress)
+        _in_processes(recipe, scale, folder, inputs, len(wanted), missing, workers, progress)
     else:
-        _here(missing, Folder(folder), source, len(wanted), progress)
+        _here(missing, Folder(folder), inputs, len(wanted), progress)
     return len(_missing(wanted, Folder(folder)))
 
 
@@ -57,8 +57,8 @@ def _missing(wanted: Sequence[Trial], folder: Folder) -> list[Trial]:
     return [t for t in wanted if t.key not in finished]
 
 
-def _here(missing: Sequence[Trial], folder: Folder, source: str | None, total: int, progress: Progress | None) -> None:
-    read = pictures(source, folder)
+def _here(missing: Sequence[Trial], folder: Folder, inputs: Inputs, total: int, progress: Progress | None) -> None:
+    read = pictures(inputs, folder)
     for number, trial in enumerate(missing):
         before = total - len(missing) + number
 
@@ -66,20 +66,20 @@ def _here(missing: Sequence[Trial], folder: Folder, source: str | None, total: i
             if progress:
                 progress(before + done, total)
 
-        attempt(trial, folder, read, told)
+        attempt(trial, folder, inputs, read, told)
         told(1.0)
 
 
-def pictures(source: str | None, folder: Folder) -> Callable[[], tuple[Labelled, Labelled]]:
+def pictures(inputs: Inputs, folder: Folder) -> Callable[[], tuple[Labelled, Labelled]]:
     """Training and test pictures, read when first asked and kept decoded in the folder of unfinished trials."""
 
     @cache
     def read() -> tuple[Labelled, Labelled]:
-        if source is None:
+        if inputs.cifar10 is None:
             raise SepwiseError(
                 "this recipe needs CIFAR-10: pass --data FOLDER with train.parquet and test.parquet, or --data hub"
             )
-        return cifar10(source, folder.unfinished)
+        return cifar10(inputs.cifar10, folder.unfinished)
 
     return read
 
@@ -88,7 +88,7 @@ def _in_processes(
     recipe: str,
     scale: str,
     folder: Path,
-    source: str | None,
+    inputs: Inputs,
     total: int,
     missing: Sequence[Trial],
     workers: int,
@@ -101,7 +101,7 @@ def _in_processes(
     work = [(t.arm.name, t.seed) for t in missing]
     processes = [
         context.Process(
-            target=_work, args=(number, recipe, scale, folder, source, work, threads, done, refusals), daemon=True
+            target=_work, args=(number, recipe, scale, folder, inputs, work, threads, done, refusals), daemon=True
         )
         for number in range(workers)
     ]
@@ -131,7 +131,7 @@ def _work(
     recipe: str,
     scale: str,
     folder: Path,
-    source: str | None,
+    inputs: Inputs,
     work: Sequence[tuple[str, int]],
     threads: int,
     done: Any,
@@ -144,14 +144,14 @@ def _work(
     found = named(recipe)
     arms = {arm.name: arm for arm in found.arms(scale)}
     place, behind = Folder(folder), 0
-    read = pictures(source, place)
+    read = pictures(inputs, place)
 
     def told(share: float) -> None:
         done[number] = behind + share
 
     try:
         for arm, seed in work:
-            if attempt(Trial(found, scale, arms[arm], seed), place, read, told):
+            if attempt(Trial(found, scale, arms[arm], seed), place, inputs, read, told):
                 behind += 1
                 told(0.0)
     except KeyboardInterrupt:

@@ -38,7 +38,7 @@ def svg(chart: Mapping[str, Any]) -> str:
         "font.family": "sans-serif",
         "font.size": 9,
         **{f"axes.{name}": GREY for name in ("edgecolor", "labelcolor")},
-        **{name: GREY for name in ("text.color", "xtick.color", "ytick.color")},
+        **dict.fromkeys(("text.color", "xtick.color", "ytick.color"), GREY),
         "axes.spines.top": False,
         "axes.spines.right": False,
         "legend.frameon": False,

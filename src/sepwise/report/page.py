@@ -36,7 +36,8 @@ def build(folder: str | os.PathLike[str], out_path: str | os.PathLike[str] | Non
         template, context = "lab.html", lab.context(facts, folder)
     else:
         raise SepwiseError(
-            f"{folder / FILE} holds no record of a conversion, an inspection or the lab, only {', '.join(sorted(facts.by_what))}"
+            f"{folder / FILE} holds no record of a conversion, an inspection or the lab, only "
+            f"{', '.join(sorted(facts.by_what))}"
         )
     text = _environment(jinja2).get_template(template).render(context)
     with whole_file(target) as aside:
