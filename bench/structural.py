@@ -34,6 +34,7 @@ from sepwise.factor import FORMS
 from sepwise.measure import cost
 from sepwise.nn import FactoredConv
 from sepwise.nn.dense import shape_of_dense
+from sepwise.ops import keep_freed_memory
 from sepwise.sources.batches import batches
 from sepwise.sources.models import LoadedModel, load_model
 
@@ -88,6 +89,7 @@ def in_own_process(asked: dict[str, Any], images: str | None) -> dict[str, Any]:
 def measured(asked: dict[str, Any], images: str | None) -> dict[str, Any]:
     """Everything about one network, measured in this process."""
     torch.set_num_threads(asked["threads"])
+    keep_freed_memory()  # as `sepwise convert` does
     loaded = load_model(f"timm:{asked['network']}")
     fit = pictures(loaded, images, asked["pictures"])
     model = settled(loaded.model, torch.cat(fit)[:SETTLED])

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from sepwise.factor import canonical as module
-from sepwise.factor.canonical import alternate, canonical, nearly_canonical
+from sepwise.factor.canonical import NearlyCanonical, alternate, canonical
 
 
 def random_tensor(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -61,7 +61,7 @@ def test_without_the_ridge_they_are_not(monkeypatch):
 def test_never_below_the_best_start(rank):
     tensor = random_tensor(1, 6, 5, 4, seed=rank)
     kinds = [(1, False), (2, False), (1, True), (2, True), (3, True)]
-    starts = [module._start(tensor, axis, turned=turned, rank=rank) for axis, turned in kinds]
+    starts = [module._Slices(tensor, axis, turned=turned).start(rank) for axis, turned in kinds]
     mine = lost(tensor, canonical(tensor, rank))
     assert mine <= min(lost(tensor, start) for start in starts) + 1e-15
     assert mine < 1
@@ -70,7 +70,7 @@ def test_never_below_the_best_start(rank):
 def test_starts_are_orthogonal_terms_so_that_energies_add_up():
     tensor = random_tensor(1, 6, 5, 4)
     for axis in (1, 2, 3):
-        a, b, c = module._start(tensor, axis, turned=True, rank=7)
+        a, b, c = module._Slices(tensor, axis, turned=True).start(7)
         terms = torch.einsum("gar,gbr,gcr->rgabc", a, b, c).flatten(1)
         gram = terms @ terms.mT
         torch.testing.assert_close(gram, torch.diag(gram.diagonal()), rtol=0, atol=1e-12)
@@ -96,12 +96,12 @@ def test_starts_that_are_saddle_points_are_left():
 def test_bounded_work_is_never_below_its_starts_and_more_work_helps(monkeypatch, work):
     tensor = random_tensor(2, 12, 10, 9)
     kinds = [(2, True), (1, True), (2, False), (1, False)]
-    starts = [module._start(tensor, axis, turned=turned, rank=13) for axis, turned in kinds]
+    starts = [module._Slices(tensor, axis, turned=turned).start(13) for axis, turned in kinds]
     monkeypatch.setattr(module, "WORK", work)
-    mine = lost(tensor, nearly_canonical(tensor, 13))
+    mine = lost(tensor, NearlyCanonical(tensor)(13))
     assert mine < min(lost(tensor, start) for start in starts)
     monkeypatch.setattr(module, "WORK", 1e12)
-    assert lost(tensor, nearly_canonical(tensor, 13)) <= mine
+    assert lost(tensor, NearlyCanonical(tensor)(13)) <= mine
 
 
 def test_starts_are_followed_to_the_end_where_that_is_cheap(monkeypatch):
@@ -112,9 +112,9 @@ def test_starts_are_followed_to_the_end_where_that_is_cheap(monkeypatch):
         return alternate(tensor, start, sweeps)
 
     monkeypatch.setattr(module, "alternate", counted)
-    nearly_canonical(random_tensor(1, 6, 5, 4), 3)
+    NearlyCanonical(random_tensor(1, 6, 5, 4))(3)
     assert followed == [module.MANY] * 3
     followed.clear()
     monkeypatch.setattr(module, "WORK", 40 * 6 * 5 * 4 * 3)
-    nearly_canonical(random_tensor(1, 6, 5, 4), 3)
+    NearlyCanonical(random_tensor(1, 6, 5, 4))(3)
     assert followed == [module.TRIAL, module.TRIAL, 40]

@@ -96,10 +96,10 @@ def test_steps():
 
 def test_a_start_for_a_fit_is_near_the_answer_and_exact_at_full_rank():
     weight, form = random_weight(12, 8, 3, 3, seed=1), FORMS["cp"]
+    start_at, start = form.starts(weight, 1), 0.0
     for rank in (6, 20, 72):
         groups = [step.groups for step in form.steps(shape_of(weight.shape), rank)]
-        final, start = (
-            energy_kept(weight, compose(make(weight, 1, rank), groups)) for make in (form.factor, form.start)
-        )
+        final = energy_kept(weight, compose(form.factor(weight, 1, rank), groups))
+        start = energy_kept(weight, compose(start_at(rank), groups))
         assert final - 0.1 <= start <= final + 0.01
     assert start == pytest.approx(1, abs=1e-12)

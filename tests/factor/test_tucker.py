@@ -5,7 +5,8 @@ import pytest
 import torch
 from tensorly.decomposition import partial_tucker
 
-from sepwise.factor import FORMS, factorize
+from sepwise.factor import FORMS, compose, energy_kept, factorize
+from sepwise.factor.factors import shape_of
 from sepwise.factor.tucker import tucker_bases
 from sepwise.geometry import ConvShape, Geometry
 
@@ -75,3 +76,16 @@ def test_steps():
     assert (into.name, into.weight_shape, into.groups) == ("pointwise_in", (4, 3, 1, 1), 2)
     assert (core.name, core.weight_shape, core.groups) == ("core", (6, 2, 3, 5), 2)
     assert (out.name, out.weight_shape, out.groups) == ("pointwise_out", (8, 3, 1, 1), 2)
+
+
+@pytest.mark.parametrize(
+    ("shape", "ranks"), [((12, 8, 3, 3), ((2, 3), (5, 9), (8, 12))), ((12, 8, 1, 1), ((2, 2), (8, 8)))]
+)
+def test_starts_for_fits_are_near_the_answer_and_of_a_matrix_the_answer(shape, ranks):
+    weight, form = random_weight(*shape, seed=3), FORMS["tucker"]
+    start_at = form.starts(weight, 1)
+    for rank in ranks:
+        groups = [step.groups for step in form.steps(shape_of(weight.shape), rank)]
+        final, start = (energy_kept(weight, compose(w, groups)) for w in (form.factor(weight, 1, rank), start_at(rank)))
+        assert final - (0.02 if shape[2] > 1 else 1e-12) <= start <= final + 1e-12
+    assert start == pytest.approx(1, abs=1e-12)

@@ -12,6 +12,7 @@ from ..conversion.planning import parts_for, plan_within
 from ..conversion.times import Times
 from ..extras import require
 from ..files import whole_folder
+from ..ops import keep_freed_memory
 from ..sources.weights import save_weights
 from .comparing import compared
 from .facts import facts_of
@@ -34,6 +35,7 @@ def run(job: Job) -> Outcome:
         require(module, "converting a model")
     if job.plan is None:
         check_budget(job.budget)
+    keep_freed_memory()  # walks over large pictures would else spend a third of their time on new memory
     dense, pictures = job.loaded.model, [x for _, x in job.shown]
     with Unfinished(job.out, job.options, job.resume) as unfinished, Progress() as progress:
         found, plan, times, separable = _converted(job, dense, unfinished, progress)

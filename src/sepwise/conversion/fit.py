@@ -14,7 +14,7 @@ the outputs do not compete, and H changes nothing.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -126,7 +126,9 @@ class LayerFit:
     def _start(self, form: Form, rank: Rank, problem: _Problem) -> Sequence[Tensor]:
         """The nearest chain to the whitened weight: nearest in the norm that the data measure."""
         if not isinstance(form, MatrixForm):
-            return form.start(problem.dense, self.conv.groups, rank)
+            if form.name not in problem.starts:
+                problem.starts[form.name] = form.starts(problem.dense, self.conv.groups)
+            return problem.starts[form.name](rank)
         assert isinstance(rank, int)
         if self._widest.get(form.name, (0,))[0] < rank:  # asked from the largest rank down, this happens once
             self._widest[form.name] = rank, form.factor(problem.dense, self.conv.groups, rank)
@@ -147,6 +149,7 @@ class _Problem:
         self.gram, self.dtype, self.cross = inputs.gram, inputs.gram.dtype, inputs.over(cross).to(inputs.gram.dtype)
         self.dense = inputs.dense(full)
         rows = self.dense.reshape_as(self.cross).to(self.dtype)
+        self.starts: dict[str, Callable[[Rank], Sequence[Tensor]]] = {}
         self.variance = float((rows @ self.gram * rows).sum(dtype=torch.float64))
 
     def turn_back(self, last: Tensor) -> Tensor:

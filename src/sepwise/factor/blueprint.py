@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import prod
 
 from torch import Tensor
@@ -46,5 +47,5 @@ class Blueprint:
         left, right = best_low_rank(self.matrices(weight, groups), rank)  # (g, out, in, r), (g, out, r, positions)
         return left.mT.reshape(pointwise.weight_shape), right.reshape(depthwise.weight_shape)
 
-    def start(self, weight: Tensor, groups: int, rank: Rank) -> tuple[Tensor, ...]:
-        return self.factor(weight, groups, rank)  # closed, and cheap
+    def starts(self, weight: Tensor, groups: int) -> Callable[[Rank], tuple[Tensor, ...]]:
+        return lambda rank: self.factor(weight, groups, rank)  # closed, and cheap

@@ -34,36 +34,44 @@ def canonical(tensor: Tensor, rank: int) -> Triple:
     """
     size = tensor.flatten(1).norm(dim=1)[:, None, None, None]
     unit = tensor / torch.where(size > 0, size, 1.0)
-    starts = [_start(unit, axis, turned=False, rank=rank) for axis in (2, 1)]
+    starts = [_Slices(unit, axis, turned=False).start(rank) for axis in (2, 1)]
     exact = [start for start in starts if bool((_lost(unit, start) <= EXACT).all())]
     if exact:
         best = exact[0]
     else:
-        starts += [_start(unit, axis, turned=True, rank=rank) for axis in (2, 1, 3)]
+        starts += [_Slices(unit, axis, turned=True).start(rank) for axis in (2, 1, 3)]
         trials = [alternate(unit, start, TRIAL)[0] for start in [*starts, _arbitrary(unit, rank)]]
         refined = alternate(unit, _best(unit, trials), SWEEPS)[0]
         best = _best(unit, [*starts, refined])
     return _scaled(best, size)
 
 
-def nearly_canonical(tensor: Tensor, rank: int) -> Triple:
+class NearlyCanonical:
     """As `canonical`, from two starts and with bounded work: for large tensors a tenth of it, at some energy.
 
-    Where both starts cannot be followed to the end within WORK, they are compared after a few sweeps and the better one
-    goes on: about half the time, for a loss that is 2 to 25 % larger (layers of HED from 256 channels on, an eighth to
-    two thirds of the MACs; the smaller the loss, the larger the share).
+    Made for one tensor, called with one rank after another. Where both starts cannot be followed to the end within
+    WORK, they are compared after a few sweeps and the better one goes on: about half the time, for a loss that is 2 to
+    25 % larger (layers of HED from 256 channels on, an eighth to two thirds of the MACs; the smaller the loss, the
+    larger the share).
     """
-    size = tensor.flatten(1).norm(dim=1)[:, None, None, None]
-    unit = tensor / torch.where(size > 0, size, 1.0)
-    starts = [_start(unit, axis, turned=True, rank=rank) for axis in (2, 1)]
-    sweeps = int(max(FEW, min(MANY, WORK / (tensor.numel() * rank))))
-    trial = sweeps if sweeps == MANY else max(1, min(TRIAL, sweeps // FEW))
-    starts = [alternate(unit, start, trial)[0] for start in starts]
-    starts += [_start(unit, axis, turned=False, rank=rank) for axis in (2, 1)]
-    best = _best(unit, starts)
-    if bool((_lost(unit, best) <= EXACT).all()):
-        return _scaled(best, size)
-    return _scaled(_best(unit, [best, alternate(unit, best, sweeps)[0]]), size)
+
+    def __init__(self, tensor: Tensor) -> None:
+        self.size = tensor.flatten(1).norm(dim=1)[:, None, None, None]
+        self.unit = tensor / torch.where(self.size > 0, self.size, 1.0)
+        self.turned = [_Slices(self.unit, axis, turned=True) for axis in (2, 1)]
+        self.straight = [_Slices(self.unit, axis, turned=False) for axis in (2, 1)]
+
+    def __call__(self, rank: int) -> Triple:
+        unit = self.unit
+        affordable = WORK / (unit.numel() * rank)  # sweeps
+        sweeps = int(max(FEW, min(MANY, affordable)))
+        trial = MANY if affordable >= 3 * MANY else max(1, min(TRIAL, sweeps // FEW))
+        starts = [alternate(unit, slices.start(rank), trial)[0] for slices in self.turned]
+        starts += [slices.start(rank) for slices in self.straight]
+        best = _best(unit, starts)
+        if bool((_lost(unit, best) <= EXACT).all()):
+            return _scaled(best, self.size)
+        return _scaled(_best(unit, [best, alternate(unit, best, sweeps)[0]]), self.size)
 
 
 def _scaled(factors: Triple, size: Tensor) -> Triple:
@@ -126,27 +134,34 @@ def _solve(aims: Tensor, overlaps: Tensor, ridge: Tensor) -> Tensor:
     return torch.cholesky_solve(aims.mT, torch.linalg.cholesky(overlaps + diagonal)).mT
 
 
-def _start(tensor: Tensor, axis: int, *, turned: bool, rank: int) -> Triple:
-    """Slices along one axis, each cut into singular pairs, and of all pairs the `rank` largest: orthogonal terms.
+class _Slices:
+    """Slices of a tensor along one axis, each cut into singular pairs: orthogonal terms to start from.
 
     turned    slices along the principal directions of the axis, not along its entries. Straight slices of the input
               (output) axis are the depthwise (blueprint) form and exact when its full rank times the channels is asked
     """
-    others = [other for other in (1, 2, 3) if other != axis]
-    slices = tensor.permute(0, axis, *others)  # (g, n, p, q)
-    count = slices.shape[1]
-    directions = torch.eye(count, dtype=tensor.dtype, device=tensor.device).expand(len(tensor), count, count)
-    if turned:
-        left, right = best_low_rank(slices.flatten(2), min(count, slices[0, 0].numel()))
-        norms = left.norm(dim=1)
-        directions = left / torch.where(norms > 0, norms, 1.0).unsqueeze(1)
-        slices = (norms.unsqueeze(2) * right).unflatten(2, slices.shape[2:])
-    left, right = best_low_rank(slices, min(*slices.shape[2:], rank))  # (g, n, p, s), (g, n, s, q)
-    chosen = right.square().sum(3).flatten(1).topk(rank, dim=1).indices
-    g = torch.arange(len(tensor), device=tensor.device).unsqueeze(1)
-    n, s = chosen // right.shape[2], chosen % right.shape[2]
-    parts = {axis: directions.mT[g, n].mT, others[0]: left.transpose(2, 3)[g, n, s].mT, others[1]: right[g, n, s].mT}
-    return parts[1], parts[2], parts[3]
+
+    def __init__(self, tensor: Tensor, axis: int, *, turned: bool) -> None:
+        self.axis, self.others = axis, [other for other in (1, 2, 3) if other != axis]
+        slices = tensor.permute(0, axis, *self.others)  # (g, n, p, q)
+        count = slices.shape[1]
+        self.directions = torch.eye(count, dtype=tensor.dtype, device=tensor.device).expand(len(tensor), count, count)
+        if turned:
+            left, right = best_low_rank(slices.flatten(2), min(count, slices[0, 0].numel()))
+            norms = left.norm(dim=1)
+            self.directions = left / torch.where(norms > 0, norms, 1.0).unsqueeze(1)
+            slices = (norms.unsqueeze(2) * right).unflatten(2, slices.shape[2:])
+        self.left, self.right = best_low_rank(slices, min(slices.shape[2:]))  # (g, n, p, s), (g, n, s, q)
+        self.energies = self.right.square().sum(3).flatten(1)
+
+    def start(self, rank: int) -> Triple:
+        """Of all pairs of all slices the `rank` largest."""
+        chosen = self.energies.topk(rank, dim=1).indices
+        g = torch.arange(len(chosen), device=chosen.device).unsqueeze(1)
+        n, s = chosen // self.right.shape[2], chosen % self.right.shape[2]
+        first, second = self.left.transpose(2, 3)[g, n, s].mT, self.right[g, n, s].mT
+        parts = {self.axis: self.directions.mT[g, n].mT, self.others[0]: first, self.others[1]: second}
+        return parts[1], parts[2], parts[3]
 
 
 def _arbitrary(tensor: Tensor, rank: int) -> Triple:

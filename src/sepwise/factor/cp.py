@@ -8,8 +8,8 @@ from math import prod
 from torch import Tensor
 
 from ..geometry import ConvShape, Geometry
-from .canonical import Triple, canonical, nearly_canonical
-from .factors import Rank, one_pixel, shape_of
+from .canonical import NearlyCanonical, Triple, canonical
+from .factors import Rank, cube_of, one_pixel, shape_of
 
 
 class CP:
@@ -42,16 +42,19 @@ class CP:
         )
 
     def factor(self, weight: Tensor, groups: int, rank: Rank) -> tuple[Tensor, ...]:
-        return self._chain(weight, groups, rank, canonical)
-
-    def start(self, weight: Tensor, groups: int, rank: Rank) -> tuple[Tensor, ...]:
-        return self._chain(weight, groups, rank, nearly_canonical)
-
-    def _chain(
-        self, weight: Tensor, groups: int, rank: Rank, decompose: Callable[[Tensor, int], Triple]
-    ) -> tuple[Tensor, ...]:
         assert isinstance(rank, int)
+        return self._chain(weight, groups, rank, canonical(cube_of(weight, groups), rank))
+
+    def starts(self, weight: Tensor, groups: int) -> Callable[[Rank], tuple[Tensor, ...]]:
+        near = NearlyCanonical(cube_of(weight, groups))
+
+        def start(rank: Rank) -> tuple[Tensor, ...]:
+            assert isinstance(rank, int)
+            return self._chain(weight, groups, rank, near(rank))
+
+        return start
+
+    def _chain(self, weight: Tensor, groups: int, rank: Rank, found: Triple) -> tuple[Tensor, ...]:
         shapes = [step.weight_shape for step in self.steps(shape_of(weight.shape, groups), rank)]
-        tensor = weight.double().unflatten(0, (groups, -1)).flatten(3)  # (g, out, in, positions)
-        out, into, filters = decompose(tensor, rank)
+        out, into, filters = found
         return into.mT.reshape(shapes[0]), filters.mT.reshape(shapes[1]), out.reshape(shapes[2])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import Protocol, runtime_checkable
@@ -37,8 +37,8 @@ class Form(Protocol):
         """The weights of the steps, float64, nearest to `weight` in the Frobenius norm."""
         ...
 
-    def start(self, weight: Tensor, groups: int, rank: Rank) -> tuple[Tensor, ...]:
-        """Like `factor`, and near it, at a fraction of its work: where a fit to data starts from."""
+    def starts(self, weight: Tensor, groups: int) -> Callable[[Rank], tuple[Tensor, ...]]:
+        """Like `factor`, and near it, at a fraction of its work: where fits to data start from, rank after rank."""
         ...
 
 
@@ -138,6 +138,11 @@ def shape_of(weight_shape: Sequence[int], groups: int = 1, geometry: Geometry | 
         )
     out, per_group, *kernel = weight_shape
     return ConvShape(per_group * groups, out, geometry or Geometry.of(kernel), groups)
+
+
+def cube_of(weight: Tensor, groups: int) -> Tensor:
+    """A weight (out, in / groups, *kernel) as (groups, out / groups, in / groups, kernel positions), float64."""
+    return weight.double().unflatten(0, (groups, -1)).flatten(3)
 
 
 def one_pixel(conv: ConvShape) -> str | None:

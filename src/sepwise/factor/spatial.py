@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import prod
 
 from torch import Tensor
@@ -57,5 +58,5 @@ class Spatial:
         columns = right.unflatten(2, (-1, max(second.geometry.kernel))).transpose(1, 2)  # (g, out, r, columns)
         return left.mT.reshape(first.weight_shape), columns.reshape(second.weight_shape)
 
-    def start(self, weight: Tensor, groups: int, rank: Rank) -> tuple[Tensor, ...]:
-        return self.factor(weight, groups, rank)  # closed, and cheap
+    def starts(self, weight: Tensor, groups: int) -> Callable[[Rank], tuple[Tensor, ...]]:
+        return lambda rank: self.factor(weight, groups, rank)  # closed, and cheap

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import prod
 
 import torch
 from torch import Tensor
 
 from ..geometry import ConvShape, Geometry
-from .factors import Rank, shape_of
+from .factors import Rank, cube_of, shape_of
 
 SWEEPS = 100
 GAIN = 1e-6  # of the whole energy; a sweep that gains less is the last one
@@ -43,25 +44,38 @@ class Tucker:
         )
 
     def factor(self, weight: Tensor, groups: int, rank: Rank) -> tuple[Tensor, ...]:
-        return self._chain(weight, groups, rank, SWEEPS)
-
-    def start(self, weight: Tensor, groups: int, rank: Rank) -> tuple[Tensor, ...]:
-        return self._chain(weight, groups, rank, 1)
-
-    def _chain(self, weight: Tensor, groups: int, rank: Rank, sweeps: int) -> tuple[Tensor, ...]:
         assert isinstance(rank, tuple)
+        return self._chain(weight, groups, rank, tucker_bases(cube_of(weight, groups), rank))
+
+    def starts(self, weight: Tensor, groups: int) -> Callable[[Rank], tuple[Tensor, ...]]:
+        tensor = cube_of(weight, groups)
+        into, out = _Leading(tensor.transpose(1, 2)), _Leading(tensor)
+        sweeps = 1 if tensor.shape[3] > 1 else 0  # of a matrix the singular vectors are the answer
+
+        def start(rank: Rank) -> tuple[Tensor, ...]:
+            assert isinstance(rank, tuple)
+            first = into(rank[0]), out(rank[1])
+            return self._chain(weight, groups, rank, tucker_bases(tensor, rank, sweeps, first))
+
+        return start
+
+    def _chain(self, weight: Tensor, groups: int, rank: Rank, bases: tuple[Tensor, Tensor]) -> tuple[Tensor, ...]:
         shapes = [step.weight_shape for step in self.steps(shape_of(weight.shape, groups), rank)]
-        tensor = weight.double().unflatten(0, (groups, -1)).flatten(3)  # (g, out, in, positions)
-        into, out = tucker_bases(tensor, rank, sweeps)
-        core = torch.einsum("goik,gop,giq->gpqk", tensor, out, into)
+        into, out = bases
+        core = torch.einsum("goik,gop,giq->gpqk", cube_of(weight, groups), out, into)
         return into.mT.reshape(shapes[0]), core.reshape(shapes[1]), out.reshape(shapes[2])
 
 
-def tucker_bases(tensor: Tensor, rank: tuple[int, int], sweeps: int = SWEEPS) -> tuple[Tensor, Tensor]:
-    """Orthonormal bases (g, in, rank_in), (g, out, rank_out) that keep the most of `tensor` (g, out, in, positions)."""
+def tucker_bases(
+    tensor: Tensor, rank: tuple[int, int], sweeps: int = SWEEPS, first: tuple[Tensor, Tensor] | None = None
+) -> tuple[Tensor, Tensor]:
+    """Orthonormal bases (g, in, rank_in), (g, out, rank_out) that keep the most of `tensor` (g, out, in, positions).
+
+    first    bases to start from; None: the leading singular vectors
+    """
     rank_in, rank_out = rank
     _, outs, ins, _ = tensor.shape
-    into, out = _leading(tensor.transpose(1, 2), rank_in), _leading(tensor, rank_out)
+    into, out = first or (_leading(tensor.transpose(1, 2), rank_in), _leading(tensor, rank_out))
     energy, whole = tensor.new_zeros(()), tensor.square().sum()
     for _ in range(sweeps):
         if rank_out < outs:  # a full basis keeps everything, whatever the other does
@@ -73,6 +87,21 @@ def tucker_bases(tensor: Tensor, rank: tuple[int, int], sweeps: int = SWEEPS) ->
         if energy - before <= GAIN * whole or rank_in == ins or rank_out == outs:
             break
     return into, out
+
+
+class _Leading:
+    """`_leading` of one tensor, at one rank after another."""
+
+    def __init__(self, tensor: Tensor) -> None:
+        self.tensor = tensor
+        self.all: Tensor | None = None
+
+    def __call__(self, rank: int) -> Tensor:
+        if self.tensor[0, 0].numel() <= rank:
+            return _leading(self.tensor, rank)
+        if self.all is None:
+            self.all = _leading(self.tensor, self.tensor.shape[1])
+        return self.all[..., :rank]
 
 
 def _leading(tensor: Tensor, rank: int) -> Tensor:
