@@ -4,34 +4,68 @@ from collections.abc import Callable
 
 from torch import nn
 
+from .alexnet import AlexNet, alexnet, alexnet_cifar
 from .hed import HED, hed
-from .resnet import CifarResNet, resnet20, resnet32, resnet44, resnet56, resnet110
-from .vgg import CifarVGG, vgg11_cifar, vgg13_cifar, vgg16_cifar, vgg19_cifar
+from .resnet import ResNet, resnet18, resnet34, resnet50, resnet101, resnet152
+from .resnet_cifar import CifarResNet, resnet20, resnet32, resnet44, resnet56, resnet110
+from .vgg import (
+    VGG,
+    CifarVGG,
+    vgg11,
+    vgg11_bn,
+    vgg11_cifar,
+    vgg13,
+    vgg13_bn,
+    vgg13_cifar,
+    vgg16,
+    vgg16_bn,
+    vgg16_cifar,
+    vgg19,
+    vgg19_bn,
+    vgg19_cifar,
+)
 
 NETWORKS: dict[str, Callable[..., nn.Module]] = {
-    "hed": hed,
-    "resnet20": resnet20,
-    "resnet32": resnet32,
-    "resnet44": resnet44,
-    "resnet56": resnet56,
-    "resnet110": resnet110,
-    "vgg11_cifar": vgg11_cifar,
-    "vgg13_cifar": vgg13_cifar,
-    "vgg16_cifar": vgg16_cifar,
-    "vgg19_cifar": vgg19_cifar,
+    factory.__name__: factory
+    for factory in (
+        *(alexnet, alexnet_cifar),
+        hed,
+        *(resnet18, resnet34, resnet50, resnet101, resnet152),
+        *(resnet20, resnet32, resnet44, resnet56, resnet110),
+        *(vgg11, vgg13, vgg16, vgg19, vgg11_bn, vgg13_bn, vgg16_bn, vgg19_bn),
+        *(vgg11_cifar, vgg13_cifar, vgg16_cifar, vgg19_cifar),
+    )
 }
 
 __all__ = [
     "HED",
     "NETWORKS",
+    "VGG",
+    "AlexNet",
     "CifarResNet",
     "CifarVGG",
+    "ResNet",
+    "alexnet",
+    "alexnet_cifar",
     "hed",
+    "resnet18",
+    "resnet34",
+    "resnet50",
+    "resnet101",
+    "resnet152",
     "resnet20",
     "resnet32",
     "resnet44",
     "resnet56",
     "resnet110",
+    "vgg11",
+    "vgg13",
+    "vgg16",
+    "vgg19",
+    "vgg11_bn",
+    "vgg13_bn",
+    "vgg16_bn",
+    "vgg19_bn",
     "vgg11_cifar",
     "vgg13_cifar",
     "vgg16_cifar",
