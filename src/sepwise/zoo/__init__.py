@@ -6,6 +6,13 @@ from torch import nn
 
 from .alexnet import AlexNet, alexnet, alexnet_cifar
 from .hed import HED, hed
+from .mobilenet import (
+    MobileNet,
+    mobilenet_v1,
+    mobilenet_v1_cifar,
+    mobilenet_v1_cifar_dense,
+    mobilenet_v1_dense,
+)
 from .resnet import ResNet, resnet18, resnet34, resnet50, resnet101, resnet152
 from .resnet_cifar import CifarResNet, resnet20, resnet32, resnet44, resnet56, resnet110
 from .vgg import (
@@ -24,16 +31,19 @@ from .vgg import (
     vgg19_bn,
     vgg19_cifar,
 )
+from .xception import Xception, xception, xception_cifar
 
 NETWORKS: dict[str, Callable[..., nn.Module]] = {
     factory.__name__: factory
     for factory in (
         *(alexnet, alexnet_cifar),
         hed,
+        *(mobilenet_v1, mobilenet_v1_dense, mobilenet_v1_cifar, mobilenet_v1_cifar_dense),
         *(resnet18, resnet34, resnet50, resnet101, resnet152),
         *(resnet20, resnet32, resnet44, resnet56, resnet110),
         *(vgg11, vgg13, vgg16, vgg19, vgg11_bn, vgg13_bn, vgg16_bn, vgg19_bn),
         *(vgg11_cifar, vgg13_cifar, vgg16_cifar, vgg19_cifar),
+        *(xception, xception_cifar),
     )
 }
 
@@ -44,10 +54,16 @@ __all__ = [
     "AlexNet",
     "CifarResNet",
     "CifarVGG",
+    "MobileNet",
     "ResNet",
+    "Xception",
     "alexnet",
     "alexnet_cifar",
     "hed",
+    "mobilenet_v1",
+    "mobilenet_v1_dense",
+    "mobilenet_v1_cifar",
+    "mobilenet_v1_cifar_dense",
     "resnet18",
     "resnet34",
     "resnet50",
@@ -70,4 +86,6 @@ __all__ = [
     "vgg13_cifar",
     "vgg16_cifar",
     "vgg19_cifar",
+    "xception",
+    "xception_cifar",
 ]
