@@ -5,6 +5,7 @@ from collections.abc import Callable
 from torch import nn
 
 from .alexnet import AlexNet, alexnet, alexnet_cifar
+from .darknet import Darknet, darknet, darknet_cifar, darknet_cifar_separable, darknet_separable
 from .hed import HED, hed
 from .mobilenet import (
     MobileNet,
@@ -13,6 +14,7 @@ from .mobilenet import (
     mobilenet_v1_cifar_dense,
     mobilenet_v1_dense,
 )
+from .quicknet import QuickNet, quicknet, quicknet_cifar
 from .resnet import ResNet, resnet18, resnet34, resnet50, resnet101, resnet152
 from .resnet_cifar import CifarResNet, resnet20, resnet32, resnet44, resnet56, resnet110
 from .vgg import (
@@ -37,8 +39,10 @@ NETWORKS: dict[str, Callable[..., nn.Module]] = {
     factory.__name__: factory
     for factory in (
         *(alexnet, alexnet_cifar),
+        *(darknet, darknet_separable, darknet_cifar, darknet_cifar_separable),
         hed,
         *(mobilenet_v1, mobilenet_v1_dense, mobilenet_v1_cifar, mobilenet_v1_cifar_dense),
+        *(quicknet, quicknet_cifar),
         *(resnet18, resnet34, resnet50, resnet101, resnet152),
         *(resnet20, resnet32, resnet44, resnet56, resnet110),
         *(vgg11, vgg13, vgg16, vgg19, vgg11_bn, vgg13_bn, vgg16_bn, vgg19_bn),
@@ -54,16 +58,24 @@ __all__ = [
     "AlexNet",
     "CifarResNet",
     "CifarVGG",
+    "Darknet",
     "MobileNet",
+    "QuickNet",
     "ResNet",
     "Xception",
     "alexnet",
     "alexnet_cifar",
+    "darknet",
+    "darknet_separable",
+    "darknet_cifar",
+    "darknet_cifar_separable",
     "hed",
     "mobilenet_v1",
     "mobilenet_v1_dense",
     "mobilenet_v1_cifar",
     "mobilenet_v1_cifar_dense",
+    "quicknet",
+    "quicknet_cifar",
     "resnet18",
     "resnet34",
     "resnet50",
