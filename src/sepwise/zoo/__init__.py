@@ -6,6 +6,7 @@ from torch import nn
 
 from .alexnet import AlexNet, alexnet, alexnet_cifar
 from .darknet import Darknet, darknet, darknet_cifar, darknet_cifar_separable, darknet_separable
+from .fractalnet import FractalNet, fractalnet_cifar, fractalnet_cifar_separable
 from .hed import HED, hed
 from .mobilenet import (
     MobileNet,
@@ -40,6 +41,7 @@ NETWORKS: dict[str, Callable[..., nn.Module]] = {
     for factory in (
         *(alexnet, alexnet_cifar),
         *(darknet, darknet_separable, darknet_cifar, darknet_cifar_separable),
+        *(fractalnet_cifar, fractalnet_cifar_separable),
         hed,
         *(mobilenet_v1, mobilenet_v1_dense, mobilenet_v1_cifar, mobilenet_v1_cifar_dense),
         *(quicknet, quicknet_cifar),
@@ -59,6 +61,7 @@ __all__ = [
     "CifarResNet",
     "CifarVGG",
     "Darknet",
+    "FractalNet",
     "MobileNet",
     "QuickNet",
     "ResNet",
@@ -69,6 +72,8 @@ __all__ = [
     "darknet_separable",
     "darknet_cifar",
     "darknet_cifar_separable",
+    "fractalnet_cifar",
+    "fractalnet_cifar_separable",
     "hed",
     "mobilenet_v1",
     "mobilenet_v1_dense",
