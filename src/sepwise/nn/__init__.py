@@ -10,6 +10,7 @@ from typing import Any
 from ..errors import UnsupportedError
 from ..factor import Rank, form_named
 from ..geometry import ConvShape
+from . import blocks
 from .factored import FactoredConv
 from .layers import (
     BlueprintConv1d,
@@ -46,6 +47,7 @@ __all__ = [
     "TuckerConv1d",
     "TuckerConv2d",
     "TuckerConv3d",
+    "blocks",
     "layer_for",
 ]
 
