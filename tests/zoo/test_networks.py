@@ -11,7 +11,7 @@ from sepwise.sources import load_model
 from sepwise.zoo.fractalnet import FractalBlock
 
 CLASSIFIERS = [name for name in zoo.NETWORKS if name != "hed"]
-LARGE = ("vgg", "resnet101", "resnet152")
+LARGE = ("vgg", "resnet101", "resnet152", "resnext")
 
 
 def small(name: str) -> nn.Module:

@@ -7,6 +7,7 @@ from torch import nn
 from .alexnet import AlexNet, alexnet, alexnet_cifar
 from .darknet import Darknet, darknet, darknet_cifar, darknet_cifar_separable, darknet_separable
 from .fractalnet import FractalNet, fractalnet_cifar, fractalnet_cifar_separable
+from .googlenet import GoogLeNet, googlenet, googlenet_cifar
 from .hed import HED, hed
 from .mobilenet import (
     MobileNet,
@@ -18,6 +19,7 @@ from .mobilenet import (
 from .quicknet import QuickNet, quicknet, quicknet_cifar
 from .resnet import ResNet, resnet18, resnet34, resnet50, resnet101, resnet152
 from .resnet_cifar import CifarResNet, resnet20, resnet32, resnet44, resnet56, resnet110
+from .resnext import ResNeXt, resnext29_8x64d_cifar, resnext50_32x4d, resnext101_32x8d
 from .vgg import (
     VGG,
     CifarVGG,
@@ -42,11 +44,13 @@ NETWORKS: dict[str, Callable[..., nn.Module]] = {
         *(alexnet, alexnet_cifar),
         *(darknet, darknet_separable, darknet_cifar, darknet_cifar_separable),
         *(fractalnet_cifar, fractalnet_cifar_separable),
+        *(googlenet, googlenet_cifar),
         hed,
         *(mobilenet_v1, mobilenet_v1_dense, mobilenet_v1_cifar, mobilenet_v1_cifar_dense),
         *(quicknet, quicknet_cifar),
         *(resnet18, resnet34, resnet50, resnet101, resnet152),
         *(resnet20, resnet32, resnet44, resnet56, resnet110),
+        *(resnext50_32x4d, resnext101_32x8d, resnext29_8x64d_cifar),
         *(vgg11, vgg13, vgg16, vgg19, vgg11_bn, vgg13_bn, vgg16_bn, vgg19_bn),
         *(vgg11_cifar, vgg13_cifar, vgg16_cifar, vgg19_cifar),
         *(xception, xception_cifar),
@@ -62,8 +66,10 @@ __all__ = [
     "CifarVGG",
     "Darknet",
     "FractalNet",
+    "GoogLeNet",
     "MobileNet",
     "QuickNet",
+    "ResNeXt",
     "ResNet",
     "Xception",
     "alexnet",
@@ -74,6 +80,8 @@ __all__ = [
     "darknet_cifar_separable",
     "fractalnet_cifar",
     "fractalnet_cifar_separable",
+    "googlenet",
+    "googlenet_cifar",
     "hed",
     "mobilenet_v1",
     "mobilenet_v1_dense",
@@ -91,6 +99,9 @@ __all__ = [
     "resnet44",
     "resnet56",
     "resnet110",
+    "resnext50_32x4d",
+    "resnext101_32x8d",
+    "resnext29_8x64d_cifar",
     "vgg11",
     "vgg13",
     "vgg16",
