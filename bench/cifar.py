@@ -34,7 +34,8 @@ from sepwise.sources.weights import read_weights, save_weights
 EPOCHS, RATE = 3, 0.02
 FIRST_EPOCHS, FIRST_RATE = 25, 0.05
 BATCH, PADDED = 128, 4
-NETWORKS = [name for name in zoo.NETWORKS if name.startswith("resnet") or name.endswith("_cifar")]
+RESNETS = [f"resnet{depth}" for depth in (20, 32, 44, 56, 110)]
+NETWORKS = [name for name in zoo.NETWORKS if name in RESNETS or "_cifar" in name]
 
 
 def main(arguments: Sequence[str]) -> int:

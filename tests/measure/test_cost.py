@@ -102,6 +102,11 @@ def test_what_has_no_formula_is_named():
     assert "NOT counted, because there is no formula for them: aten.mkldnn_rnn_layer ×1." in str(counted)
 
 
+def test_a_learned_slope_is_free_as_every_activation():
+    counted = cost(nn.Sequential(nn.Conv2d(3, 4, 1), nn.PReLU(4), nn.LeakyReLU()), torch.rand(1, 3, 5, 5))
+    assert (counted.macs, counted.unsupported) == (3 * 4 * 25, {})
+
+
 def test_an_unknown_operation_of_a_library_is_not_taken_as_free():
     with torch.library._scoped_library("sepwise_test", "FRAGMENT") as library:
         library.define("twice_norm(Tensor x) -> Tensor")

@@ -1,67 +1,41 @@
-"""The CIFAR residual networks: sizes of the paper, names of the trained weights, the parameter-free shortcut."""
-
-from io import BytesIO
+"""The residual networks for ImageNet: timm's sizes and timm's weights, shortcuts, depths that do not exist."""
 
 import pytest
 import torch
 from torch import nn
+from twins import counted, difference, drawn, needs_timm, sizes, sizes_of_timm
 
 from sepwise import zoo
 from sepwise.errors import ShapeError
-from sepwise.zoo.resnet import Block
+from sepwise.sources import load_model
+
+DEPTHS = (18, 34, 50, 101, 152)
 
 
-@pytest.mark.parametrize(
-    ("name", "millions"),
-    [("resnet20", 0.27), ("resnet32", 0.46), ("resnet44", 0.66), ("resnet56", 0.85), ("resnet110", 1.73)],
-)
-def test_parameters_of_the_paper(name, millions):
-    assert round(sum(p.numel() for p in zoo.NETWORKS[name]().parameters()) / 1e6, 2) == millions
+@pytest.mark.parametrize(("depth", "billions"), list(zip(DEPTHS, (1.8, 3.7, 4.1, 7.8, 11.5), strict=True)))
+def test_sizes(depth, billions):
+    found = counted(zoo.NETWORKS[f"resnet{depth}"])
+    assert round(found.macs / 1e9, 1) == billions
+    with torch.device("meta"):
+        convs = [m for m in zoo.ResNet(depth).modules() if isinstance(m, nn.Conv2d)]
+    shortcuts = 3 if depth < 50 else 4
+    assert len(convs) + 1 - shortcuts == depth
 
 
-def test_multiplications_of_resnet56():
-    # Counted from the shapes that really pass through; shares no code with sepwise.measure.
-    macs = []
-
-    def count(module, inputs, output):
-        positions = output.numel() // output.shape[1]
-        macs.append(module.weight[0].numel() * output.shape[1] * positions)
-
-    model = zoo.resnet56().eval()
-    for module in model.modules():
-        if isinstance(module, nn.Conv2d | nn.Linear):
-            module.register_forward_hook(count)
-    with torch.no_grad():
-        model(torch.zeros(1, 3, 32, 32))
-    assert len(macs) == 56
-    assert sum(macs) == 125_485_696  # 125.49 M
+@needs_timm
+@pytest.mark.parametrize("depth", DEPTHS)
+def test_sizes_of_timm(depth):
+    assert sizes_of_timm(f"resnet{depth}", 224) == sizes(counted(zoo.NETWORKS[f"resnet{depth}"]))
 
 
-def test_shortcut_subsamples_and_pads_both_sides():
-    x = torch.arange(2 * 4 * 4.0).reshape(1, 2, 4, 4)
-    y = Block(2, 4).shortcut(x)
-    assert y.shape == (1, 4, 2, 2)
-    assert torch.equal(y[:, 1:3], x[:, :, ::2, ::2])
-    assert y[:, 0].count_nonzero() == y[:, 3].count_nonzero() == 0
+@needs_timm
+@pytest.mark.parametrize("name", ["resnet18", "resnet50"])
+def test_weights_of_timm_fit_and_give_the_same_scores(name):
+    ours, theirs = zoo.NETWORKS[name](), drawn(load_model(f"timm:{name}").model)
+    ours.double().load_state_dict(theirs.state_dict())
+    assert difference(ours, theirs, torch.randn(1, 3, 64, 64)) < 1e-10
 
 
-@pytest.mark.parametrize("depth", [2, 18, 21])
-def test_other_depths_are_refused(depth):
-    with pytest.raises(ShapeError, match=rf"depth={depth} must be 6n \+ 2"):
-        zoo.CifarResNet(depth)
-
-
-def test_trained_weights_fit_and_classify(shared):
-    from PIL import Image
-    from pyarrow.parquet import read_table
-    from safetensors.torch import load_file
-
-    model = zoo.resnet20().eval()
-    model.load_state_dict(load_file(shared / "weights" / "resnet20-cifar10.safetensors"))
-    rows = read_table(shared / "data" / "cifar10" / "test.parquet").slice(0, 256).to_pylist()
-    pictures = [list(Image.open(BytesIO(row["img"]["bytes"])).convert("RGB").tobytes()) for row in rows]
-    x = torch.tensor(pictures).reshape(-1, 32, 32, 3).permute(0, 3, 1, 2) / 255
-    mean, std = (torch.tensor(model.picture[key]).reshape(1, 3, 1, 1) for key in ("mean", "std"))
-    with torch.no_grad():
-        right = model((x - mean) / std).argmax(1) == torch.tensor([row["label"] for row in rows])
-    assert right.float().mean() > 0.75  # 0.81 over all 10,000 of these re-encoded pictures; 0.1 by chance
+def test_other_depths_are_refused():
+    with pytest.raises(ShapeError, match="ResNet: depth=19: expected one of 18, 34, 50, 101, 152"):
+        zoo.ResNet(19)

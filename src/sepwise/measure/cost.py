@@ -23,9 +23,9 @@ _FREE_WORDS = frozenset((
     "alias", "arange", "argmax", "argmin", "assert", "cat", "clone", "col2im", "constrain", "contiguous", "copy",
     "cumsum", "detach", "dropout", "embedding", "empty", "equal", "expand", "eye", "fill", "flip", "full",
     "gather", "glu", "im2col", "index", "item", "lift", "linspace", "max", "mean", "min", "nonzero", "norm",
-    "ones", "pad", "pool", "prod", "rand", "repeat", "reshape", "resize", "resolve", "roll", "scalar", "scatter",
-    "select", "shuffle", "slice", "softmax", "sort", "split", "stack", "std", "sum", "sym", "topk", "tril",
-    "triu", "unbind", "unfold", "upsample", "var", "view", "where", "zeros",
+    "ones", "pad", "pool", "prelu", "prod", "rand", "repeat", "reshape", "resize", "resolve", "roll", "scalar",
+    "scatter", "select", "shuffle", "slice", "softmax", "sort", "split", "stack", "std", "sum", "sym", "topk",
+    "tril", "triu", "unbind", "unfold", "upsample", "var", "view", "where", "zeros",
 ))
 # fmt: on
 
