@@ -13,12 +13,13 @@ from types import ModuleType
 from typing import Any
 
 from ..errors import SepwiseError
-from . import data, train
+from .data import Labelled
 from .ledger import LEDGER
 
 SCALES = ("smoke", "small", "paper")
+SHARED = ("classify.py", "train.py", "data.py")  # what a trial runs through beside its recipe
 Numbers = dict[str, Any]
-Pictures = Callable[[], tuple[data.Labelled, data.Labelled]]  # training and test pictures, read when first asked
+Pictures = Callable[[], tuple[Labelled, Labelled]]  # training and test pictures, read when first asked
 
 
 @dataclass(frozen=True)
@@ -122,13 +123,20 @@ class Recipe:
     @cached_property
     def source(self) -> str:
         """The text that decides what a trial does: the recipe's and that of training and data."""
-        return "\n".join(_text(module) for module in (self.module, train, data))
+        return "\n".join(self._texts)
 
     @cached_property
     def version(self) -> str:
         """Changes when a trial might go another way: not with comments, docstrings, or how results are judged."""
-        parts = [_meaning(_text(self.module), {"arms", "trial"}), _meaning(_text(train)), _meaning(_text(data))]
+        own, *shared = self._texts
+        parts = [_meaning(own, {"arms", "trial"}), *(_meaning(text) for text in shared)]
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:12]
+
+    @cached_property
+    def _texts(self) -> list[str]:
+        assert self.module.__file__
+        files = [Path(self.module.__file__), *(Path(__file__).with_name(name) for name in SHARED)]
+        return [file.read_text(encoding="utf-8") for file in files]
 
 
 def named(name: str) -> Recipe:
@@ -141,11 +149,6 @@ def named(name: str) -> Recipe:
 def names() -> list[str]:
     """All recipes, in the order of the ledger."""
     return list(dict.fromkeys(c.recipe for c in LEDGER))
-
-
-def _text(module: ModuleType) -> str:
-    assert module.__file__
-    return Path(module.__file__).read_text(encoding="utf-8")
 
 
 def _meaning(source: str, roots: set[str] | None = None) -> str:

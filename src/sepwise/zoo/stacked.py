@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from torch import Tensor, nn
 
 from ..errors import ShapeError
-from ..nn.blocks.unit import unit
 from .picture import picture_of
+from .unit import unit
 
 MakeBlock = Callable[[int, int, int], nn.Module]  # (in_channels, out_channels, stride) -> block
 
@@ -45,7 +45,7 @@ class Stacked(nn.Module):
         super().__init__()
         if not widths or depth < 1:
             raise ShapeError(f"Stacked: widths={tuple(widths)}, depth={depth}: expected a stage and a block at least")
-        self.stem = unit(3, widths[0], 3, bias=None, norm=nn.BatchNorm2d, activation="relu")
+        self.stem = unit(3, widths[0])
         blocks: list[nn.Module] = []
         channels = widths[0]
         for stage, width in enumerate(widths):
@@ -67,9 +67,7 @@ class _Residual(nn.Module):
         self.block = block
         self.shortcut: nn.Module = nn.Identity()
         if stride > 1 or in_channels != out_channels:
-            self.shortcut = unit(
-                in_channels, out_channels, stride=stride, bias=None, norm=nn.BatchNorm2d, activation=None
-            )
+            self.shortcut = unit(in_channels, out_channels, 1, stride, activation=None)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.block(x) + self.shortcut(x)
