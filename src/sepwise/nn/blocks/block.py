@@ -2,25 +2,13 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Callable
 from typing import Any, TypedDict
 
 from torch import Tensor, nn
 
 from ...errors import ShapeError
 from ...ops.activations import check_activation
-
-Norm = Callable[[int], nn.Module]
-
-ACTIVATIONS: dict[str, type[nn.Module]] = {
-    "relu": nn.ReLU,
-    "relu6": nn.ReLU6,
-    "silu": nn.SiLU,
-    "hardswish": nn.Hardswish,
-    "gelu": nn.GELU,
-    "elu": nn.ELU,
-}
+from .unit import After, Norm, activation_module, unit
 
 
 class Common(TypedDict, total=False):
@@ -28,14 +16,6 @@ class Common(TypedDict, total=False):
 
     stride: int
     kernel_size: int
-    bias: bool | None
-    norm: Norm | None
-    activation: str | None
-
-
-class After(TypedDict):
-    """What goes with a convolution: whether it has a bias, and what follows it; see `unit`."""
-
     bias: bool | None
     norm: Norm | None
     activation: str | None
@@ -68,18 +48,41 @@ class Block(nn.Module):
     ) -> None:
         super().__init__()
         sizes = {"in_channels": in_channels, "out_channels": out_channels, "stride": stride, "kernel_size": kernel_size}
-        for name, value in sizes.items():
-            self.check(type(value) is int and value >= 1, f"{name}={value!r}: expected an integer >= 1")
+        for name, size in sizes.items():
+            self.check_positive(name, size)
         self.check(kernel_size % 2 == 1, f"kernel_size={kernel_size}: expected an odd one, half of it is the padding")
         check_activation(type(self).__name__, "activation", activation)
         self.in_channels, self.out_channels, self.stride, self.kernel_size = sizes.values()
         self.after: After = {"bias": bias, "norm": norm, "activation": activation}
         self.own = own
 
+    def build(self) -> None:
+        """Make the modules; a subclass calls it once, at the end of `__init__`."""
+        self.draw()
+
+    def draw(self) -> None:
+        """What `build` makes, for a subclass to say."""
+        raise NotImplementedError
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """The sizes and settings that this block was made with, in full."""
+        sizes = {name: getattr(self, name) for name in ("in_channels", "out_channels", "stride", "kernel_size")}
+        return {**sizes, **self.after, **self.own}
+
+    @classmethod
+    def arguments_from(cls, block: Block) -> dict[str, Any]:
+        """What to call this class with for a block like `block`. Raises UnsupportedError when there can be none."""
+        return block.arguments
+
     def check(self, fits: bool, otherwise: str) -> None:
         """Raise ShapeError with this sentence, after the name of the block, unless it fits."""
         if not fits:
             raise ShapeError(f"{type(self).__name__}: {otherwise}")
+
+    def check_positive(self, name: str, value: Any) -> None:
+        """Raise ShapeError unless an argument is an integer of at least 1."""
+        self.check(type(value) is int and value >= 1, f"{name}={value!r}: expected an integer >= 1")
 
     def check_input(self, x: Tensor) -> None:
         """Raise ShapeError for an input of another shape. A symbolic value (torch.fx) has none and passes."""
@@ -96,17 +99,24 @@ class ResidualBlock(Block):
     """y = activation(branch(x) + shortcut(x)), or activation(branch(x)) with `identity=False`.
 
     shortcut    x itself; where sizes change, a 1x1 convolution with the stride, and the norm (option B of He et al.,
-                CVPR 2016)
+                CVPR 2016); None without
     """
 
-    def __init__(self, in_channels: int, out_channels: int, *, identity: bool, **rest: Any) -> None:
-        super().__init__(in_channels, out_channels, identity=identity, **rest)
-        self.shortcut: nn.Module | None = None
-        if identity:
-            same = in_channels == out_channels and self.stride == 1
-            linear: After = {**self.after, "activation": None}
-            self.shortcut = nn.Identity() if same else unit(in_channels, out_channels, stride=self.stride, **linear)
+    shortcut: nn.Module | None
+    last: nn.Module
+
+    def draw(self) -> None:
+        """The shortcut and the activation; a subclass adds its branch."""
+        same = self.in_channels == self.out_channels and self.stride == 1
         self.last = activation_module(self.after["activation"])
+        self.shortcut = nn.Identity() if self.own["identity"] and same else None
+        if self.own["identity"] and not same:
+            self.shortcut = unit(self.in_channels, self.out_channels, stride=self.stride, after=self.linear)
+
+    @property
+    def linear(self) -> After:
+        """What goes with a convolution whose sum with others comes before the activation."""
+        return {**self.after, "activation": None}
 
     def branch(self, x: Tensor) -> Tensor:
         """What the shortcut leads around."""
@@ -118,31 +128,3 @@ class ResidualBlock(Block):
         if self.shortcut is not None:
             y = y + self.shortcut(x)
         return self.last(y)
-
-
-def unit(
-    in_channels: int,
-    out_channels: int,
-    kernel_size: int = 1,
-    *,
-    stride: int = 1,
-    groups: int = 1,
-    bias: bool | None,
-    norm: Norm | None,
-    activation: str | None,
-) -> nn.Sequential:
-    """Convolution `conv`, then `norm` and `activation` where there are any, under these names."""
-    has_bias = norm is None if bias is None else bias
-    half = kernel_size // 2
-    conv = nn.Conv2d(in_channels, out_channels, kernel_size, stride, half, groups=groups, bias=has_bias)
-    parts: OrderedDict[str, nn.Module] = OrderedDict(conv=conv)
-    if norm is not None:
-        parts["norm"] = norm(out_channels)
-    if activation is not None:
-        parts["activation"] = activation_module(activation)
-    return nn.Sequential(parts)
-
-
-def activation_module(name: str | None) -> nn.Module:
-    """The activation of this name as a module; `nn.Identity` for None."""
-    return nn.Identity() if name is None else ACTIVATIONS[name]()

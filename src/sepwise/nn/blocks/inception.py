@@ -6,8 +6,9 @@ from typing import NamedTuple, Unpack
 
 from torch import Tensor, nn
 
-from .block import Block, Common, unit
+from .block import Block, Common
 from .parallel import Parallel
+from .unit import unit
 
 
 class InceptionWidths(NamedTuple):
@@ -72,26 +73,26 @@ class InceptionModule(Block):
         **common: Unpack[Common],
     ) -> None:
         super().__init__(in_channels, out_channels, widths=widths, **common)
-        w = InceptionWidths.even(out_channels) if widths is None else InceptionWidths(*widths)
+        w = self.widths = InceptionWidths.even(out_channels) if widths is None else InceptionWidths(*widths)
         self.check(min(w) >= 1, f"{w}: each tower needs a channel; give out_channels >= 4 or other widths")
-        self.check(
-            w.out_channels == out_channels, f"{w} give {w.out_channels} channels; expected out_channels={out_channels}"
-        )
-        kernel, stride, after = self.kernel_size, self.stride, self.after
+        adds_up = f"{w} give {w.out_channels} channels; expected out_channels={out_channels}"
+        self.check(w.out_channels == out_channels, adds_up)
+        self.build()
+
+    def draw(self) -> None:
+        into, kernel, stride, w, after = self.in_channels, self.kernel_size, self.stride, self.widths, self.after
 
         def tower(reduce: int, width: int, kernel: int) -> nn.Sequential:
-            before, spatial = unit(in_channels, reduce, **after), unit(reduce, width, kernel, stride=stride, **after)
-            return nn.Sequential(before, spatial)
+            spatial = unit(reduce, width, kernel, stride=stride, after=after)
+            return nn.Sequential(unit(into, reduce, after=after), spatial)
 
-        self.towers = Parallel(
-            [
-                unit(in_channels, w.one, stride=stride, **after),
-                tower(w.three_reduce, w.three, kernel),
-                tower(w.five_reduce, w.five, kernel + 2),
-                nn.Sequential(nn.MaxPool2d(kernel, stride, kernel // 2), unit(in_channels, w.pool, **after)),
-            ],
-            "concatenate",
-        )
+        towers = [
+            unit(into, w.one, stride=stride, after=after),
+            tower(w.three_reduce, w.three, kernel),
+            tower(w.five_reduce, w.five, kernel + 2),
+            nn.Sequential(nn.MaxPool2d(kernel, stride, kernel // 2), unit(into, w.pool, after=after)),
+        ]
+        self.towers = Parallel(towers, "concatenate")
 
     def forward(self, x: Tensor) -> Tensor:
         self.check_input(x)
