@@ -23,7 +23,7 @@ class ResNet(nn.Module):
     picture    the mean and deviation of ImageNet
 
     He, Zhang, Ren and Sun, Deep Residual Learning, CVPR 2016, table 1, shortcuts of option B. A bottleneck halves the
-    size in its 3x3 convolution, not in its first, as in torchvision and timm; their parameters have these names.
+    size in its 3x3 convolution, not in its first, as in torchvision and timm; their parameters fit by name.
     Raises ShapeError for another depth, and when width is not positive.
 
     >>> import torch

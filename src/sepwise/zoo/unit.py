@@ -24,7 +24,6 @@ def unit(
     kernel: int = 3,
     stride: int = 1,
     *,
-    groups: int = 1,
     padding: int | None = None,
     separable: bool = False,
     activation: Activation | None = relu,
@@ -45,9 +44,7 @@ def unit(
     conv = SeparableConv2d if separable else nn.Conv2d
     padding = kernel // 2 if padding is None else padding
     layers = nn.Sequential()
-    layers.add_module(
-        "conv", conv(in_channels, out_channels, kernel, stride, padding, groups=groups, bias=False, **between)
-    )
+    layers.add_module("conv", conv(in_channels, out_channels, kernel, stride, padding, bias=False, **between))
     if dropout:
         layers.add_module("dropout", nn.Dropout(dropout))
     layers.add_module("norm", nn.BatchNorm2d(out_channels))

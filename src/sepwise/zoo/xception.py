@@ -21,7 +21,7 @@ class Xception(nn.Module):
 
     width      every layer has that many times its channels
     middle     blocks of the middle flow, 8 in the paper
-    dropout    before the linear layer; 0.5 in section 4.5.2
+    dropout    before the linear layer; 0.5 in section 4.3
     small      True: for 32 x 32, the stem and the first block keep the size
     picture    the mean and deviation of ImageNet
 
