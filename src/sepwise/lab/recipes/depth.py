@@ -1,8 +1,8 @@
 """Do deep separable networks train without residual connections, where dense ones need them?
 
-Stacks of separable or dense blocks (`zoo.stacked`), with and without a shortcut around each block, at three depths; norm
-in all of them. Set down before the first trial, at the largest depth, by the difference that the shortcut makes to the
-test error, paired over seeds: the claim holds if the shortcut helps dense networks (95 % interval above 0) and helps
+Stacks of separable or dense blocks (`zoo.stacked`), with and without a shortcut around each block, at three depths;
+norm in all of them. Set down before the first trial, at the largest depth, by the difference that the shortcut makes to
+the test error, paired over seeds: the claim holds if the shortcut helps dense networks (95 % interval above 0) and helps
 separable ones less (95 % interval of the difference of the two above 0); it does not hold if it is shown to help
 separable networks, and not shown to help them less than dense ones.
 """
@@ -71,8 +71,8 @@ def findings(results: Sequence[Result]) -> list[Finding]:
     elif helps["separable"].low > 0 and more.low <= 0:
         decided = FAILS
     says = (
-        f"At {depths[-1]} blocks the shortcut lowers the error of dense networks by {helps['dense']} points, of separable "
-        f"ones by {helps['separable']}; the first is larger by {more}."
+        f"At {depths[-1]} blocks the shortcut lowers the error of dense networks by {helps['dense']} points, of "
+        f"separable ones by {helps['separable']}; the first is larger by {more}."
     )
     series = [
         {"name": f"{kind}, {way}", "points": [_point(errors, kind, depth, way == "residual") for depth in depths]}

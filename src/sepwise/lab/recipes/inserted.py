@@ -3,8 +3,8 @@
 A stack of dense blocks (3x3, norm, ReLU), and the same with a 1x1 convolution after each block: alone, with a norm, or
 with norm and ReLU. Without the activation it adds no function, only parameters: that is the control. Set down before
 the first trial: the claim holds if the network with the activation has a lower error than both the plain one and the
-control (paired t over seeds, Holm's correction, 5 %), and does not hold if it is shown to have a higher one than either.
-What it costs is in the table.
+control (paired t over seeds, Holm's correction, 5 %), and does not hold if it is shown to have a higher one than
+either. What it costs is in the table.
 """
 
 from __future__ import annotations

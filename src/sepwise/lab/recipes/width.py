@@ -57,8 +57,8 @@ def findings(results: Sequence[Result]) -> list[Finding]:
     decided = HOLDS if more.low > 0 else FAILS if more.high < 0 else NOT_SHOWN
     shown = "; ".join(f"{w} channels {verdict.mean_of(costs[w])}" for w in widths)
     says = (
-        f"Separating costs, points of test error at a width of the first stage: {shown}. At {widths[0]} channels it costs "
-        f"{more} more than at {widths[-1]}."
+        f"Separating costs, points of test error at a width of the first stage: {shown}. At {widths[0]} channels it "
+        f"costs {more} more than at {widths[-1]}."
     )
     parameters = {r.arm: r.numbers["parameters"] for r in results}
     series = [{"name": kind, "points": [_point(errors, parameters, kind, w) for w in widths]} for kind in KINDS]
