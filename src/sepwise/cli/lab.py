@@ -16,7 +16,7 @@ from .outcome import Outcome
 from .progress import Progress
 
 if TYPE_CHECKING:
-    from ..lab import Folder, Judged
+    from ..lab import Folder, Judged, Recipe
 
 HELP = "test the published claims about separable convolutions again: list | run RECIPE | report"
 
@@ -65,42 +65,34 @@ def _run(args: argparse.Namespace) -> Outcome:
         raise SepwiseError(f"name a recipe to run: {', '.join(names())}, or all")
     recipes = [named(name) for name in (names() if args.recipes == ["all"] else args.recipes)]
     folder = Folder(Path(args.results))
-    left = sum(_run_one(recipe.name, args, folder) for recipe in recipes)
+    left = sum(_run_one(recipe, args, folder) for recipe in recipes)
     found = [each for recipe in recipes for each in of_recipe(recipe, folder, args.scale)]
     data = {"scale": args.scale, "trials_left": left, "claims": [each.to_dict() for each in found]}
     note = f"\n{left} trials are being run by another process." if left else ""
     return Outcome(data, _table(found) + note)
 
 
-def _run_one(name: str, args: argparse.Namespace, folder: Folder) -> int:
+def _run_one(recipe: Recipe, args: argparse.Namespace, folder: Folder) -> int:
     from ..lab import Inputs
     from ..lab import run as run_here
 
     inputs = Inputs(args.data, args.images, args.weights)
-
     with Progress() as bar:
 
         def progress(done: float, total: int) -> None:
-            bar(f"trials of {name}", round(done, 1), total)
+            bar(f"trials of {recipe.name}", round(done, 1), total)
 
+        shared = {"seeds": args.seeds, "progress": progress}
         if args.ray:
             from ..lab.on_ray import run_on_ray
 
-            left = run_on_ray(name, args.scale, folder.path, inputs, args.ray, seeds=args.seeds, progress=progress)
+            left = run_on_ray(recipe.name, args.scale, folder.path, inputs, args.ray, **shared)
         else:
-            left = run_here(
-                name,
-                args.scale,
-                folder.path,
-                inputs,
-                seeds=args.seeds,
-                workers=args.workers,
-                progress=progress,
-            )
+            left = run_here(recipe.name, args.scale, folder.path, inputs, workers=args.workers, **shared)
     if args.mlflow:
         from ..lab.mirror import mirror
 
-        mirror(name, folder, args.mlflow)
+        mirror(recipe, folder, args.mlflow)
     return left
 
 

@@ -64,19 +64,17 @@ class Folder:
     def unfinished(self) -> Path:
         return self.path / UNFINISHED
 
-    def finished(self, recipe: Recipe) -> set[str]:
-        """Keys of the trials that have their record."""
-        return {_key(r.about) for r in self._records(recipe) if r.what == TRIAL}
+    def trials(self, recipe: Recipe) -> dict[str, records.Record]:
+        """The record of each finished trial, of any version and scale, by its key."""
+        return {_key(r.about): r for r in self._records(recipe) if r.what == TRIAL}
 
     def results(self, recipe: Recipe, scale: str) -> list[Result]:
         """The trials of the recipe as it reads now."""
-        wanted = {t.key for t in self._wanted(recipe, scale)}
-        found = {_key(r.about): r for r in self._records(recipe) if r.what == TRIAL}
+        arms = recipe.arms(scale)
+        found = self.trials(recipe)
+        seeds = sorted({r.about["seed"] for r in found.values()})
+        wanted = {Trial(recipe, scale, arm, seed).key for seed in seeds for arm in arms}
         return [Result(r.about["arm"], r.about["seed"], r.value) for key, r in found.items() if key in wanted]
-
-    def _wanted(self, recipe: Recipe, scale: str) -> Iterator[Trial]:
-        seeds = {r.about["seed"] for r in self._records(recipe) if r.what == TRIAL}
-        return (Trial(recipe, scale, arm, seed) for arm in recipe.arms(scale) for seed in sorted(seeds))
 
     def damaged(self, recipe: Recipe) -> list[int]:
         """Numbers of the lines that are no record: left where they are, counted as no trial."""
@@ -121,7 +119,7 @@ def attempt(
 ) -> bool:
     """Do the trial unless it is done, or being done by another process; False then."""
     with folder.alone(trial) as mine:
-        if not mine or trial.key in folder.finished(trial.recipe):
+        if not mine or trial.key in folder.trials(trial.recipe):
             return False
         path = folder.checkpoint(trial)
         numbers = trial.recipe.trial(trial.arm.settings, trial.seed, At(pictures, inputs, path, progress))

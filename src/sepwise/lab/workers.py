@@ -41,7 +41,7 @@ def run(
     Raises SepwiseError with what a trial refused, or when a worker was killed; what is finished is kept.
     """
     wanted = trials(named(recipe), scale, seeds)
-    missing = _missing(wanted, Folder(folder))
+    missing = missing_of(wanted, Folder(folder))
     if workers is None:
         workers = 1 if under_torchrun() else len(os.sched_getaffinity(0))
     workers = min(workers, len(missing))
@@ -49,11 +49,12 @@ def run(
         _in_processes(recipe, scale, folder, inputs, len(wanted), missing, workers, progress)
     else:
         _here(missing, Folder(folder), inputs, len(wanted), progress)
-    return len(_missing(wanted, Folder(folder)))
+    return len(missing_of(wanted, Folder(folder)))
 
 
-def _missing(wanted: Sequence[Trial], folder: Folder) -> list[Trial]:
-    finished = folder.finished(wanted[0].recipe) if wanted else set()
+def missing_of(wanted: Sequence[Trial], folder: Folder) -> list[Trial]:
+    """The trials that have no record yet."""
+    finished = folder.trials(wanted[0].recipe) if wanted else {}
     return [t for t in wanted if t.key not in finished]
 
 

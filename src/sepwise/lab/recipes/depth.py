@@ -2,8 +2,8 @@
 
 Stacks of separable or dense blocks (`zoo.stacked`), with and without a shortcut around each block, at three depths;
 norm in all of them. Set down before the first trial, at the largest depth, by the difference that the shortcut makes to
-the test error, paired over seeds: the claim holds if the shortcut helps dense networks (95 % interval above 0) and helps
-separable ones less (95 % interval of the difference of the two above 0); it does not hold if it is shown to help
+the test error, paired over seeds: the claim holds if the shortcut helps dense networks (95 % interval above 0) and
+helps separable ones less (95 % interval of the difference of the two above 0); it does not hold if it is shown to help
 separable networks, and not shown to help them less than dense ones.
 """
 

@@ -1,0 +1,98 @@
+"""Trials as tasks of a Ray cluster: a worker that dies takes its trial with it, and Ray starts that again elsewhere."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from ..errors import SepwiseError
+from ..extras import require
+from .recipe import At, Inputs, Numbers, named
+from .trials import Folder, Trial, trials
+from .workers import Progress, missing_of, pictures
+
+RETRIES = 5  # of a trial whose worker died
+LOOK = 0.5  # seconds between looks at the cluster
+
+
+def run_on_ray(
+    recipe: str,
+    scale: str,
+    folder: Path,
+    inputs: Inputs,
+    address: str,
+    *,
+    seeds: int | None = None,
+    progress: Progress | None = None,
+) -> int:
+    """As `run`, with each trial on one core of a cluster. Records are written here; workers need this package and must
+    find `inputs` under the same names. A trial goes on from its checkpoint where the worker sees `folder`.
+
+    address    of the cluster, "auto" for the one this machine belongs to, "local" for a new one on this machine
+    Raises SepwiseError when the cluster cannot be reached, a worker has another version of the recipe, or a trial
+    refuses; what is finished is kept.
+    """
+    ray: Any = require("ray", "running trials on a cluster")
+    found, place = named(recipe), Folder(folder)
+    wanted = trials(found, scale, seeds)
+    missing = missing_of(wanted, place)
+    try:
+        ray.init(address=None if address == "local" else address, include_dashboard=False, log_to_driver=False)
+    except Exception as error:
+        raise SepwiseError(f"no Ray cluster answers at {address}: {error}") from None
+    try:
+        with ExitStack() as locks:
+            _carry_out(ray, missing, place, inputs, len(wanted), locks, progress)
+    finally:
+        ray.shutdown()
+    return len(missing_of(wanted, place))
+
+
+def _carry_out(
+    ray: Any,
+    missing: list[Trial],
+    place: Folder,
+    inputs: Inputs,
+    total: int,
+    locks: ExitStack,
+    progress: Progress | None,
+) -> None:
+    task = ray.remote(num_cpus=1, max_retries=RETRIES, retry_exceptions=False)(_trial)
+    mine = [t for t in missing if locks.enter_context(place.alone(t))]
+    pending = {
+        task.remote(t.recipe.name, t.recipe.version, t.scale, t.arm.name, t.seed, inputs, str(place.path.resolve())): t
+        for t in mine
+    }
+    done = total - len(missing)
+    while pending:
+        if progress:
+            progress(done, total)
+        ready, _ = ray.wait(list(pending), timeout=LOOK)
+        for reference in ready:
+            trial = pending.pop(reference)
+            try:
+                numbers = ray.get(reference)
+            except Exception as error:
+                cause = getattr(error, "cause", None) or error
+                said = str(cause) if isinstance(cause, SepwiseError) else f"{type(cause).__name__}: {cause}"
+                raise SepwiseError(said.partition("\n")[0]) from None
+            place.add(trial, numbers)
+            place.checkpoint(trial).unlink(missing_ok=True)
+            done += 1
+    if progress:
+        progress(done, total)
+
+
+def _trial(recipe: str, version: str, scale: str, arm: str, seed: int, inputs: Inputs, folder: str) -> Numbers:
+    """One trial, in a worker."""
+    import torch
+
+    torch.set_num_threads(1)
+    found = named(recipe)
+    if found.version != version:
+        raise SepwiseError(f"a worker has another version of the recipe {recipe}: install the same sepwise everywhere")
+    trial = Trial(found, scale, next(a for a in found.arms(scale) if a.name == arm), seed)
+    place = Folder(Path(folder))
+    checkpoint = place.checkpoint(trial) if place.unfinished.is_dir() else None
+    return found.trial(trial.arm.settings, seed, At(pictures(inputs, place), inputs, checkpoint))
