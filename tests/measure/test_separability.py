@@ -10,6 +10,7 @@ from sepwise.measure.separability import (
     cross_kernel,
     energy_curve,
     intra_kernel,
+    rank_one_loss,
     rank_one_share,
     separate_matrix,
     spatial_rank,
@@ -55,7 +56,7 @@ def test_refusals():
         ShapeError, match=r"spatial_rank: the kernels of \(2, 2, 3\) have one axis; expected two or three"
     ):
         spatial_rank(torch.ones(2, 2, 3))
-    for number in (energy_curve, spatial_rank, intra_kernel, cross_kernel):
+    for number in (energy_curve, spatial_rank, rank_one_loss, intra_kernel, cross_kernel):
         with pytest.raises(ShapeError, match="must hold finite floating-point numbers"):
             number(torch.full((2, 2, 3, 3), float("nan")))
 
@@ -64,6 +65,7 @@ def test_zeros():
     zeros = torch.zeros(2, 3, 3, 3)
     assert energy_curve(zeros, "depthwise") == [1.0, 1.0]
     assert spatial_rank(zeros).tolist() == [[0, 0, 0], [0, 0, 0]]
+    assert rank_one_loss(zeros).tolist() == [[0, 0, 0], [0, 0, 0]]
     assert rank_one_share(zeros) == 1
     assert intra_kernel(zeros).tolist() == [1.0, 1.0]
 
@@ -73,8 +75,13 @@ def test_spatial_rank_counts_what_a_tolerance_leaves():
     # energies 100, 1, 0.01 of 101.01: rank 1 loses 0.99990 %, rank 2 loses 0.0099 %
     for tolerance, rank in ((0.02, 1), (0.00999, 2), (1e-5, 3)):
         assert spatial_rank(kernel, tolerance).tolist() == [[rank], [rank]]
+    assert rank_one_loss(kernel).tolist() == [[pytest.approx(1.01 / 101.01)]] * 2
     assert rank_one_share(kernel, 0.02) == 1
     assert rank_one_share(kernel, 0.00999) == 0
+
+
+def test_a_kernel_of_one_row_loses_nothing():
+    assert rank_one_loss(random_weight(2, 3, 1, 5)).tolist() == [[0, 0, 0], [0, 0, 0]]
 
 
 def test_spatial_rank_in_three_dimensions_sets_the_last_axis_apart():

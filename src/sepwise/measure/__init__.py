@@ -4,7 +4,15 @@ from .agreement import Agreement, agreement
 from .cost import Cost, cost
 from .explain import explain, explain_matrix
 from .inspection import Inspection, inspect
-from .separability import cross_kernel, energy_curve, intra_kernel, rank_one_share, separate_matrix, spatial_rank
+from .separability import (
+    cross_kernel,
+    energy_curve,
+    intra_kernel,
+    rank_one_loss,
+    rank_one_share,
+    separate_matrix,
+    spatial_rank,
+)
 from .timing import Timing, fastest, measure_latency, ratio, stock_forms
 
 __all__ = [
@@ -22,6 +30,7 @@ __all__ = [
     "inspect",
     "intra_kernel",
     "measure_latency",
+    "rank_one_loss",
     "rank_one_share",
     "ratio",
     "separate_matrix",

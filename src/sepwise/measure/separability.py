@@ -57,12 +57,21 @@ def spatial_rank(weight: Tensor, tolerance: float = 0.01) -> Tensor:
     >>> spatial_rank(torch.tensor([[sobel, diagonal]])).tolist()
     [[1, 3]]
     """
-    if shape_of(weight.shape).geometry.axes < 2:
-        raise ShapeError(f"spatial_rank: the kernels of {tuple(weight.shape)} have one axis; expected two or three")
-    _require_finite("spatial_rank", weight)
-    energies = singular_energies(weight.detach().double().flatten(2, -2))
-    lost = energies.flip(-1).cumsum(-1).flip(-1)  # entry r: what the best approximation of rank r loses
+    lost = _lost("spatial_rank", weight)
     return (lost > tolerance * lost[..., :1]).sum(-1)
+
+
+def rank_one_loss(weight: Tensor) -> Tensor:
+    """The share of its energy that every single kernel loses to its best N x 1 - 1 x N pair.
+
+    weight     as in `spatial_rank`
+    returns    (out, in / groups), fractions of 1; 0 for a kernel of zeros
+
+    >>> rank_one_loss(torch.tensor([[[[1.0, 2.0], [2.0, 4.0]], [[3.0, 0.0], [0.0, 1.0]]]])).mul(10).round().tolist()
+    [[0.0, 1.0]]
+    """
+    lost = _lost("rank_one_loss", weight)
+    return lost[..., 1:2].sum(-1) / lost[..., 0].clamp(min=torch.finfo(lost.dtype).tiny)
 
 
 def rank_one_share(weight: Tensor, tolerance: float = 0.01) -> float:
@@ -73,7 +82,7 @@ def rank_one_share(weight: Tensor, tolerance: float = 0.01) -> float:
     >>> rank_one_share(torch.tensor([[[[1.0, 2.0], [2.0, 4.0]], [[1.0, 0.0], [0.0, 1.0]]]]))
     0.5
     """
-    return float((spatial_rank(weight, tolerance) <= 1).double().mean())
+    return float((rank_one_loss(weight) <= tolerance).double().mean())
 
 
 def intra_kernel(weight: Tensor, groups: int = 1) -> Tensor:
@@ -116,6 +125,15 @@ def _shares(parts: Tensor, whole: Tensor) -> Tensor:
 def _require_finite(name: str, weight: Tensor) -> None:
     if not weight.is_floating_point() or not bool(weight.isfinite().all()):
         raise ShapeError(f"{name}: the weight {tuple(weight.shape)} must hold finite floating-point numbers")
+
+
+def _lost(name: str, weight: Tensor) -> Tensor:
+    """(out, in / groups, ranks): the energy that the best approximation of rank 0, 1, ... of each kernel loses."""
+    if shape_of(weight.shape).geometry.axes < 2:
+        raise ShapeError(f"{name}: the kernels of {tuple(weight.shape)} have one axis; expected two or three")
+    _require_finite(name, weight)
+    energies = singular_energies(weight.detach().double().flatten(2, -2))
+    return energies.flip(-1).cumsum(-1).flip(-1)
 
 
 @dataclass(frozen=True)
