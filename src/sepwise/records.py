@@ -55,7 +55,7 @@ def append(path: str | os.PathLike[str], records: Iterable[Record]) -> None:
     Several processes may append to one file. A line that somebody else left unfinished is ended first: it is damaged,
     the new ones are not.
     """
-    lines = "".join(json.dumps(asdict(r), sort_keys=True) + "\n" for r in records).encode()
+    lines = "".join(json.dumps(asdict(r)) + "\n" for r in records).encode()
     with open(path, "ab+", buffering=0) as file, _alone(file):
         end = file.seek(0, os.SEEK_END)
         if end and os.pread(file.fileno(), 1, end - 1) != b"\n":

@@ -74,15 +74,15 @@ class Finding:
 
     verdict    "holds", "does not hold" or "not shown"
     says       what was measured, in a sentence or two with the numbers in them
-    table      rows of plain values under the same names
-    figure     a chart as plain data (src/sepwise/report/chart.py); None: there is nothing to draw
+    table      rows of plain values under names; a row under other names than the one before begins another table
+    figure     a chart as plain data (src/sepwise/report/chart.py), or several; None: there is nothing to draw
     """
 
     claim: str
     verdict: str
     says: str
     table: Sequence[Mapping[str, Any]] = ()
-    figure: Mapping[str, Any] | None = None
+    figure: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = None
 
 
 @dataclass(frozen=True)

@@ -1,17 +1,19 @@
 """Charts of the lab, from plain data to SVG.
 
-A chart is a dict with `kind` and
+A chart is a dict with `kind`, `title`? and
 
     intervals   rows = [{name, mean, low, high, values?}], lines? = [{name, at}], x = title of the axis
-    curves      series = [{name, points = [[x, mean, low, high], ...]}], x, y, log_x?, log_y?, lines?
+    curves      series = [{name, points = [[x, mean, low, high], ...], only?, colour?}], x, y, log_x?, log_y?, lines?
+                only = "line" or "dots"; colour = place in COLOURS, for series that belong together; name "": no legend
     scatter     series = [{name, points = [[x, y], ...]}], x, y, log_x?, log_y?
-    kernels     rows = [{name, planes = [[[number]]]}]: each plane a picture, blue below zero and red above
+    kernels     rows = [{name, planes = [[[number]]]}], columns? = [name]: each plane a picture, blue below zero and
+                red above, full colour at the largest number of its row
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from io import StringIO
 from typing import Any
 
@@ -21,6 +23,7 @@ from ..extras import require
 COLOURS = ("#3b78c4", "#d1792b", "#3a9a68", "#b44a6c", "#7a63b8", "#8a8a3a", "#4a9fb0", "#9a6a4a")
 GREY = "#808890"  # text and axes: read on white and on black
 WIDTH = 7.2  # inches
+STYLES = {None: "o-", "line": "-", "dots": "o"}
 
 
 def svg(chart: Mapping[str, Any]) -> str:
@@ -46,6 +49,8 @@ def svg(chart: Mapping[str, Any]) -> str:
     with matplotlib.rc_context(style):
         figure = figures.Figure(figsize=(WIDTH, 3.4), layout="constrained")
         _DRAWN[chart["kind"]](figure, chart)
+        if chart.get("title"):
+            figure.suptitle(chart["title"], size=9, x=0.01, ha="left")
         out = StringIO()
         figure.savefig(out, format="svg", transparent=True, metadata={"Date": None})
     text = out.getvalue()
@@ -66,7 +71,7 @@ def _intervals(figure: Any, chart: Mapping[str, Any]) -> None:
     axes.set_yticks(range(len(rows)), [row["name"] for row in reversed(rows)])
     axes.set_ylim(-0.6, len(rows) - 0.3)
     axes.set_xlabel(chart["x"])
-    _lines(axes, chart, axes.axvline)
+    _lines(axes, chart, axes.axvline, COLOURS[1:])
     axes.grid(axis="x", color=GREY, alpha=0.2)
 
 
@@ -74,10 +79,10 @@ def _curves(figure: Any, chart: Mapping[str, Any]) -> None:
     axes = figure.subplots()
     for number, series in enumerate(chart["series"]):
         x, mean, low, high = zip(*sorted(series["points"]), strict=True)
-        colour = COLOURS[number % len(COLOURS)]
-        axes.plot(x, mean, "o-", color=colour, ms=4, label=series["name"])
+        colour = COLOURS[series.get("colour", number) % len(COLOURS)]
+        axes.plot(x, mean, STYLES[series.get("only")], color=colour, ms=4, label=series["name"])
         axes.fill_between(x, low, high, color=colour, alpha=0.18, lw=0)
-    _lines(axes, chart, axes.axhline)
+    _lines(axes, chart, axes.axhline, (GREY,))
     _finish(axes, chart)
 
 
@@ -101,11 +106,13 @@ def _kernels(figure: Any, chart: Mapping[str, Any]) -> None:
         for cell, plane in zip(cells, row["planes"], strict=False):
             cell.imshow(plane, cmap="RdBu_r", vmin=-largest, vmax=largest, interpolation="nearest")
         cells[0].text(-0.3, 0.5, row["name"], transform=cells[0].transAxes, ha="right", va="center")
+    for cell, name in zip(grid[0], chart.get("columns", ()), strict=False):
+        cell.set_title(name, size=9, color=GREY)
 
 
-def _lines(axes: Any, chart: Mapping[str, Any], draw: Callable[..., Any]) -> None:
+def _lines(axes: Any, chart: Mapping[str, Any], draw: Callable[..., Any], colours: Sequence[str]) -> None:
     for number, line in enumerate(chart.get("lines", ())):
-        draw(line["at"], color=COLOURS[1 + number % (len(COLOURS) - 1)], ls="--", lw=1, label=line["name"])
+        draw(line["at"], color=colours[number % len(colours)], ls="--", lw=1, label=line["name"])
     if chart.get("lines") and chart["kind"] == "intervals":
         axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
 
@@ -115,8 +122,10 @@ def _finish(axes: Any, chart: Mapping[str, Any]) -> None:
     axes.set_ylabel(chart["y"])
     if chart.get("log_x"):
         axes.set_xscale("log")
+        axes.xaxis.set_major_formatter("{x:g}")
     if chart.get("log_y"):
         axes.set_yscale("log")
+        axes.yaxis.set_major_formatter("{x:g}")
     axes.grid(color=GREY, alpha=0.2)
     if len(chart["series"]) > 1 or chart.get("lines"):
         axes.legend(loc="upper left", bbox_to_anchor=(1, 1))

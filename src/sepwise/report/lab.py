@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +26,27 @@ def context(facts: Facts, folder: Path) -> dict[str, Any]:
         "about": about,
         "headline": headline(claims),
         "counts": {verdict or "not run": count for verdict, count in counts.items()},
-        "claims": [claim | {"svg": chart.svg(claim["figure"]) if claim.get("figure") else None} for claim in claims],
+        "claims": [
+            claim | {"figures": figures(claim.get("figure")), "tables": tables(claim.get("table") or ())}
+            for claim in claims
+        ],
         "machine": facts.machine(),
     }
+
+
+def figures(found: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None) -> list[dict[str, Any]]:
+    """Each chart of a claim as SVG, with its title."""
+    charts = [found] if isinstance(found, Mapping) else found or []
+    return [{"svg": chart.svg(each), "title": each.get("title")} for each in charts]
+
+
+def tables(rows: Iterable[Mapping[str, Any]]) -> list[list[Mapping[str, Any]]]:
+    """Rows under the same names, one after another, are one table.
+
+    >>> [len(table) for table in tables([{"a": 1, "b": 2}, {"a": 3, "b": 4}, {"c": 5}])]
+    [2, 1]
+    """
+    return [list(table) for _, table in groupby(rows, key=tuple)]
 
 
 def headline(claims: list[dict[str, Any]]) -> str:
