@@ -65,11 +65,18 @@ def _run(args: argparse.Namespace) -> Outcome:
         raise SepwiseError(f"name a recipe to run: {', '.join(names())}, or all")
     recipes = [named(name) for name in (names() if args.recipes == ["all"] else args.recipes)]
     folder = Folder(Path(args.results))
-    left = sum(_run_one(recipe.name, args, folder) for recipe in recipes)
+    left, refusals = 0, []
+    for recipe in recipes:
+        try:
+            left += _run_one(recipe.name, args, folder)
+        except SepwiseError as refusal:
+            refusals.append(str(refusal))
     found = [each for recipe in recipes for each in of_recipe(recipe, folder, args.scale)]
-    data = {"scale": args.scale, "trials_left": left, "claims": [each.to_dict() for each in found]}
-    note = f"\n{left} trials are being run by another process." if left else ""
-    return Outcome(data, _table(found) + note)
+    if refusals and not any(each.finding for each in found):
+        raise SepwiseError("\n".join(refusals))
+    data = {"scale": args.scale, "trials_left": left, "refused": refusals, "claims": [e.to_dict() for e in found]}
+    notes = [f"{left} trials are being run by another process."] if left else []
+    return Outcome(data, "\n".join([_table(found), *notes, *refusals]), exit_code=1 if refusals else 0)
 
 
 def _run_one(name: str, args: argparse.Namespace, folder: Folder) -> int:

@@ -38,7 +38,8 @@ def run(
     workers     processes; None: one for each core, and one where `torchrun` started several
     progress    called as progress(trials done, of so many)
     returns     how many trials still have no record: those that another process is running
-    Raises SepwiseError with what a trial refused, or when a worker was killed; what is finished is kept.
+    Raises SepwiseError at the end with what trials refused: one that lacks its weights or pictures keeps no other from
+    being done. Raises it at once when a trial failed, or a worker was killed. What is finished is kept.
     """
     wanted = trials(named(recipe), scale, seeds)
     missing = _missing(wanted, Folder(folder))
@@ -46,10 +47,13 @@ def run(
         workers = 1 if under_torchrun() else len(os.sched_getaffinity(0))
     workers = min(workers, len(missing))
     if workers > 1:
-        _in_processes(recipe, scale, folder, inputs, len(wanted), missing, workers, progress)
+        refusals = _in_processes(recipe, scale, folder, inputs, len(wanted), missing, workers, progress)
     else:
-        _here(missing, Folder(folder), inputs, len(wanted), progress)
-    return len(_missing(wanted, Folder(folder)))
+        refusals = _here(missing, Folder(folder), inputs, len(wanted), progress)
+    left = len(_missing(wanted, Folder(folder)))
+    if refusals:
+        raise SepwiseError("\n    ".join([f"{left} of {len(wanted)} trials of {recipe} are not done:", *refusals]))
+    return left
 
 
 def _missing(wanted: Sequence[Trial], folder: Folder) -> list[Trial]:
@@ -57,8 +61,12 @@ def _missing(wanted: Sequence[Trial], folder: Folder) -> list[Trial]:
     return [t for t in wanted if t.key not in finished]
 
 
-def _here(missing: Sequence[Trial], folder: Folder, inputs: Inputs, total: int, progress: Progress | None) -> None:
+def _here(
+    missing: Sequence[Trial], folder: Folder, inputs: Inputs, total: int, progress: Progress | None
+) -> dict[str, None]:
+    """What was refused, each sentence once."""
     read = pictures(inputs, folder)
+    refusals: dict[str, None] = {}
     for number, trial in enumerate(missing):
         before = total - len(missing) + number
 
@@ -66,8 +74,12 @@ def _here(missing: Sequence[Trial], folder: Folder, inputs: Inputs, total: int, 
             if progress:
                 progress(before + done, total)
 
-        attempt(trial, folder, inputs, read, told)
+        try:
+            attempt(trial, folder, inputs, read, told)
+        except SepwiseError as refusal:
+            refusals[str(refusal)] = None
         told(1.0)
+    return refusals
 
 
 def pictures(inputs: Inputs, folder: Folder) -> Callable[[], tuple[Labelled, Labelled]]:
@@ -93,33 +105,42 @@ def _in_processes(
     missing: Sequence[Trial],
     workers: int,
     progress: Progress | None,
-) -> None:
+) -> dict[str, None]:
+    """What was refused, each sentence once."""
     context = multiprocessing.get_context("spawn")
     done = context.Array("d", workers)  # how much of its trials each worker has behind it
-    refusals = context.SimpleQueue()
+    sentences = context.SimpleQueue()  # (whether the trial failed, what it said)
+    refusals: dict[str, None] = {}
     threads = max(1, len(os.sched_getaffinity(0)) // workers)
     work = [(t.arm.name, t.seed) for t in missing]
     processes = [
         context.Process(
-            target=_work, args=(number, recipe, scale, folder, inputs, work, threads, done, refusals), daemon=True
+            target=_work, args=(number, recipe, scale, folder, inputs, work, threads, done, sentences), daemon=True
         )
         for number in range(workers)
     ]
     try:
         for process in processes:
             process.start()
-        while any(p.is_alive() for p in processes) and refusals.empty():
+        alive = True
+        while alive:
+            alive = any(p.is_alive() for p in processes)
+            while not sentences.empty():
+                failed, sentence = sentences.get()
+                if failed:
+                    raise SepwiseError(sentence)
+                refusals[sentence] = None
             if progress:
                 progress(total - len(missing) + min(sum(done[:]), len(missing)), total)
-            time.sleep(LOOK)
-        if not refusals.empty():
-            raise refusals.get()
+            if alive:
+                time.sleep(LOOK)
         killed = [p for p in processes if p.exitcode]
         if killed:
             raise SepwiseError(
                 f"{len(killed)} of {workers} workers ended with {killed[0].exitcode}; finished trials are kept, the "
                 "same command goes on with the others"
             )
+        return refusals
     finally:
         for process in processes:
             process.terminate()
@@ -135,7 +156,7 @@ def _work(
     work: Sequence[tuple[str, int]],
     threads: int,
     done: Any,
-    refusals: Any,
+    sentences: Any,
 ) -> None:
     """One worker: every trial that nobody else has."""
     import torch
@@ -151,12 +172,13 @@ def _work(
 
     try:
         for arm, seed in work:
-            if attempt(Trial(found, scale, arms[arm], seed), place, inputs, read, told):
-                behind += 1
-                told(0.0)
+            try:
+                if attempt(Trial(found, scale, arms[arm], seed), place, inputs, read, told):
+                    behind += 1
+                    told(0.0)
+            except SepwiseError as refusal:
+                sentences.put((False, str(refusal)))
     except KeyboardInterrupt:
         raise
-    except SepwiseError as refusal:
-        refusals.put(refusal)
     except Exception as error:
-        refusals.put(SepwiseError(f"a trial of {recipe} failed: {type(error).__name__}: {error}"))
+        sentences.put((True, f"a trial of {recipe} failed: {type(error).__name__}: {error}"))
