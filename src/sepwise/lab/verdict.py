@@ -131,14 +131,13 @@ def rank_correlation(x: Sequence[float], y: Sequence[float]) -> Interval:
     """Spearman's, with an interval from resampling the pairs; n is the number of pairs."""
     scipy: Any = require("scipy.stats", "rank correlation")
     pairs = np.stack([_at_least(x, 4), _at_least(y, 4)])
-    found = float(scipy.spearmanr(*pairs).statistic)
-    random = np.random.default_rng(0)
-    drawn = []
-    for _ in range(2000):
-        rows = random.integers(0, pairs.shape[1], pairs.shape[1])
-        if np.ptp(pairs[0, rows]) and np.ptp(pairs[1, rows]):
-            drawn.append(float(scipy.spearmanr(*pairs[:, rows]).statistic))
+    rows = np.random.default_rng(0).integers(0, pairs.shape[1], (2000, pairs.shape[1]))
+    ranks = scipy.rankdata(pairs[:, rows], axis=-1)  # (2, resamples, n): all at once, a call for each takes a second
+    off = ranks - ranks.mean(-1, keepdims=True)
+    products, (one, other) = (off[0] * off[1]).sum(-1), (off**2).sum(-1)
+    drawn = [p / (a * b) ** 0.5 for p, a, b in zip(products, one, other, strict=True) if a and b]
     low, high = np.quantile(drawn, [0.5 - LEVEL / 2, 0.5 + LEVEL / 2])
+    found = float(scipy.spearmanr(*pairs).statistic)
     return Interval(found, float(low), float(high), pairs.shape[1], float(np.std(drawn)))
 
 

@@ -1,6 +1,7 @@
 """Numbers about a model: cost, separability, agreement, timing. Knows modules; never changes one, reads no file."""
 
 from .agreement import Agreement, agreement
+from .correlation import Correlation, correlations
 from .cost import Cost, cost
 from .explain import explain, explain_matrix
 from .inspection import Inspection, inspect
@@ -17,10 +18,12 @@ from .timing import Timing, fastest, measure_latency, ratio, stock_forms
 
 __all__ = [
     "Agreement",
+    "Correlation",
     "Cost",
     "Inspection",
     "Timing",
     "agreement",
+    "correlations",
     "cost",
     "cross_kernel",
     "energy_curve",
