@@ -57,3 +57,20 @@ def test_a_killed_run_goes_on(tmp_path, inputs):
     assert len(after) == 4
     assert before.items() <= after.items()
     assert folder.damaged(recipe) == []
+
+
+@pytest.mark.slow
+def test_two_processes_of_torchrun_train_one_network(tmp_path, inputs):
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command += ["-m", "sepwise.cli", "lab", "run", "darknet", "--scale", "smoke", "--seeds", "1"]
+    command += ["--data", str(inputs.cifar10), "--results", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    assert done.returncode == 0, done.stderr[-2000:]
+    recipe = named("darknet")
+    found = Folder(tmp_path).results(recipe, "smoke")
+    assert sorted(r.arm for r in found) == ["dense", "separable"]
+    alone = run("darknet", "smoke", tmp_path / "alone", inputs, seeds=1, workers=1)
+    assert alone == 0
+    for r in Folder(tmp_path / "alone").results(recipe, "smoke"):
+        other = next(o for o in found if o.arm == r.arm)
+        assert other.numbers["losses"] == pytest.approx(r.numbers["losses"], rel=0.1)  # norms see half a batch each

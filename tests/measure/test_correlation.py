@@ -1,4 +1,4 @@
-"""Correlation of pixels and channels: against NumPy pair by pair, on inputs whose answer is known, and as it must fail."""
+"""Correlation of pixels and channels: against NumPy pair by pair, where the answer is known, and as it must fail."""
 
 import numpy as np
 import pytest
@@ -26,7 +26,9 @@ def test_every_number_is_that_of_numpy():
     found, y = correlation([x[:2], x[2:]], distances=(1, 3, 8)), x.double().numpy()
     for axis, name in ((2, "vertical"), (3, "horizontal")):
         for distance in (d for d in (1, 3, 8) if d < y.shape[axis]):
-            here, there = (np.take(y, range(*r), axis) for r in ((0, y.shape[axis] - distance), (distance, y.shape[axis])))
+            here, there = (
+                np.take(y, range(*r), axis) for r in ((0, y.shape[axis] - distance), (distance, y.shape[axis]))
+            )
             pairs = [(here[:, c].ravel(), there[:, c].ravel()) for c in range(4)]
             each = [np.corrcoef(*pair)[0, 1] for pair in pairs]
             assert found.spatial[name][distance] == pytest.approx(np.mean(each), abs=1e-9)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,6 +13,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from .. import records
+from ..conversion.processes import fabric_for
 from .recipe import Arm, At, Inputs, Pictures, Recipe, Result
 
 TRIAL, SOURCE = "lab.trial", "lab.source"
@@ -125,6 +126,26 @@ def attempt(
         numbers = trial.recipe.trial(trial.arm.settings, trial.seed, At(pictures, inputs, path, progress))
         folder.add(trial, numbers)
         path.unlink(missing_ok=True)
+        return True
+
+
+def attempt_together(
+    trial: Trial, folder: Folder, inputs: Inputs, pictures: Pictures, progress: Callable[[float], None]
+) -> bool:
+    """As `attempt`, by all processes of `torchrun` at once: the first one locks and records, all of them train."""
+    fabric = fabric_for("32-true", "training over several processes")
+    fabric.launch()
+    with ExitStack() as locks:
+        first = fabric.is_global_zero
+        free = first and locks.enter_context(folder.alone(trial)) and trial.key not in folder.trials(trial.recipe)
+        if not fabric.broadcast(free):
+            return False
+        path = folder.checkpoint(trial)
+        numbers = trial.recipe.trial(trial.arm.settings, trial.seed, At(pictures, inputs, path, progress))
+        if first:
+            folder.add(trial, numbers)
+            path.unlink(missing_ok=True)
+        fabric.barrier()
         return True
 
 

@@ -15,7 +15,7 @@ from ..conversion.processes import under_torchrun
 from ..errors import SepwiseError
 from .data import Labelled, cifar10
 from .recipe import Inputs, named
-from .trials import Folder, Trial, attempt, trials
+from .trials import Folder, Trial, attempt, attempt_together, trials
 
 LOOK = 0.2  # seconds between looks at the workers
 Progress = Callable[[float, int], None]
@@ -68,6 +68,7 @@ def _here(
     """What was refused, each sentence once."""
     read = pictures(inputs, folder)
     refusals: dict[str, None] = {}
+    do = attempt_together if under_torchrun() else attempt
     for number, trial in enumerate(missing):
         before = total - len(missing) + number
 
@@ -76,7 +77,7 @@ def _here(
                 progress(before + done, total)
 
         try:
-            attempt(trial, folder, inputs, read, told)
+            do(trial, folder, inputs, read, told)
         except SepwiseError as refusal:
             refusals[str(refusal)] = None
         told(1.0)

@@ -27,7 +27,7 @@ class Correlation:
 
     channels     how many; `varying`: how many of them are not constant. The others count nowhere
     pictures     how many
-    spatial      axis -> distance in pixels -> mean of r_c over channels; without distances that no map is large enough for
+    spatial      axis -> distance in pixels -> mean of r_c over channels; no distance that the maps are too small for
     weighted     the same with each channel weighing as much as it varies: sum of cov / sum of variances
     across       mean |r_ab| over pairs of different channels; None for fewer than two
     chance       the same with channel b taken from the next picture: what independent channels, as smooth as these and
