@@ -2,6 +2,7 @@
 
 from .agreement import Agreement, agreement
 from .cost import Cost, cost
+from .diagram import Diagram, diagram
 from .explain import explain, explain_matrix
 from .inspection import Inspection, inspect
 from .separability import cross_kernel, energy_curve, intra_kernel, rank_one_share, separate_matrix, spatial_rank
@@ -10,11 +11,13 @@ from .timing import Timing, fastest, measure_latency, ratio, stock_forms
 __all__ = [
     "Agreement",
     "Cost",
+    "Diagram",
     "Inspection",
     "Timing",
     "agreement",
     "cost",
     "cross_kernel",
+    "diagram",
     "energy_curve",
     "explain",
     "explain_matrix",
