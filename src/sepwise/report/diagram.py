@@ -72,7 +72,8 @@ def _text(box: Mapping[str, Any]) -> list[str]:
     lines = [operation]
     if operation == "convolution":
         (into, out), groups = box["channels"], box["groups"]
-        lines = [f"{_times(kernel)} {'depthwise' if groups == into > 1 else 'convolution'}", f"{into} → {out} channels"]
+        word = "channel" if into == out == 1 else "channels"
+        lines = [f"{_times(kernel)} {'depthwise' if groups == into > 1 else 'convolution'}", f"{into} → {out} {word}"]
         lines += [f"in {groups} groups"] if 1 < groups < into else []
     elif operation == "pool":
         lines, then = [" ".join([_times(kernel), *then]).strip()], []
