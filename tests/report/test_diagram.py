@@ -104,6 +104,12 @@ def test_nothing_stands_on_anything(diagram: tuple[list[dict[str, Any]], list[tu
     for one, other in combinations(page.rects, 2):
         beside = one.x + one.width < other.x or other.x + other.width < one.x
         assert beside or one.y + one.height < other.y or other.y + other.height < one.y
+    for rect in page.rects:  # every box but the first is led to, every box but the last is led from
+        left, right = rect.x, rect.x + rect.width
+        ends = [line[-1][1] for line in page.lines if left <= line[-1][0] <= right]
+        starts = [line[0][1] for line in page.lines if left <= line[0][0] <= right]
+        assert rect is page.rects[0] or rect.y in ends
+        assert rect is page.rects[-1] or rect.y + rect.height in starts
     segments = [(line, *ends) for line in page.lines for ends in pairwise(line)]
     for _, (x0, y0), (x1, y1) in segments:
         assert x0 == x1 or y0 == y1

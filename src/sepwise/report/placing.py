@@ -106,7 +106,7 @@ class _Placing:
         return -size.left, size.right
 
     def shortcut(self, chain: Chain, i: int) -> int | None:
-        """Which of two branches is drawn around the other."""
+        """Which of two branches is drawn around the other: the shorter, when it holds boxes alone."""
         fork = chain.items[i]
         assert isinstance(fork, Fork)
         enclosed = 0 < i < len(chain.items) - 1
@@ -114,7 +114,9 @@ class _Placing:
         if not isinstance(after, int) or not self.is_sum(after) or len(fork.branches) != 2:
             return None
         first, second = (branch.boxes for branch in fork.branches)
-        return None if first == second else int(second < first)
+        shorter = fork.branches[second < first]
+        plain = isinstance(shorter, Chain) and all(isinstance(i, int) for i in shorter.items)
+        return int(second < first) if plain and first != second else None
 
     def offsets(self, chain: Chain, i: int) -> tuple[float, ...]:
         """Of the axes of the branches from that of the fork: the middle of them all, or the axis of the longer one."""
