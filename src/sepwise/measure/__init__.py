@@ -3,6 +3,7 @@
 from .agreement import Agreement, agreement
 from .correlation import Correlation, correlations
 from .cost import Cost, cost
+from .diagram import Diagram, diagram
 from .explain import explain, explain_matrix
 from .inspection import Inspection, inspect
 from .separability import (
@@ -20,12 +21,14 @@ __all__ = [
     "Agreement",
     "Correlation",
     "Cost",
+    "Diagram",
     "Inspection",
     "Timing",
     "agreement",
     "correlations",
     "cost",
     "cross_kernel",
+    "diagram",
     "energy_curve",
     "explain",
     "explain_matrix",

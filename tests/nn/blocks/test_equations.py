@@ -44,7 +44,7 @@ def channel(x: torch.Tensor, c: int) -> torch.Tensor:
 @by_stride
 @by_kernel
 def test_depthwise_is_a_grouped_convolution(stride: int, kernel: int) -> None:
-    """Claim A9: groups = input channels. Each channel of x meets its own kernels and nothing else."""
+    """groups = input channels (Ghosh 2017, section 2): each channel of x meets its own kernels and nothing else."""
     block = blocks.GroupedBlock(3, 6, groups=3, stride=stride, kernel_size=kernel, **SETTINGS).double()
     conv: Any = block.conv
     assert (type(conv), conv.groups, tuple(conv.weight.shape)) == (nn.Conv2d, 3, (6, 1, kernel, kernel))

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from sepwise.errors import UnsupportedError
 from sepwise.nn import BlueprintConv2d, blocks
 from sepwise.nn.blocks import carried
+from sepwise.nn.blocks.drawing import Drawing
 
 TOLERANCE = 1e-12
 FAR = 1e6 * TOLERANCE
@@ -93,11 +94,14 @@ def test_training_takes_the_same_way(pair: Pair) -> None:
     assert largest(here, pair.block(case).state_dict()) > 0.01
 
 
-DRAWINGS = [
-    *(blocks.SegmentedBlock, blocks.SplitSum, blocks.Hybrid, blocks.HybridReformulated),
-    *(blocks.SimplifiedInception, blocks.ReformulatedInception, blocks.ExtremeInception),
-    *(blocks.ResNeXtConcatenated, blocks.ResNeXtPaths),
-]
+DRAWINGS = [b for b in vars(blocks).values() if isinstance(b, type) and issubclass(b, Drawing)]
+
+
+def test_every_drawing_has_its_pair() -> None:
+    assert len(DRAWINGS) == 9
+    blocks_of_pairs = {type(m) for pair in PAIRS for m in (pair.block(CASES[0]), pair.there(pair.block(CASES[0])))}
+    assert set(DRAWINGS) <= blocks_of_pairs
+    assert {drawing.whole for drawing in DRAWINGS} <= blocks_of_pairs
 
 
 @pytest.mark.parametrize("drawing", DRAWINGS)
