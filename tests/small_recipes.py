@@ -1,9 +1,11 @@
-"""A recipe whose trials take no time, as text that tests change."""
+"""A recipe whose trials take no time, as text that tests change, and trials that nobody ran."""
 
 from pathlib import Path
 from types import ModuleType
 
-from sepwise.lab import Recipe
+import numpy as np
+
+from sepwise.lab import Recipe, Result
 
 RECIPE = '''"""Is one more than none?"""
 from sepwise.lab.recipe import Arm, Finding
@@ -31,3 +33,16 @@ def recipe_from(text: str, path: Path) -> Recipe:
     module.__file__ = str(path)
     exec(compile(text, str(path), "exec"), module.__dict__)
     return Recipe(path.stem, module)
+
+
+def made_up(errors: dict[str, float], seeds: int, noise: float) -> list[Result]:
+    """Trials of arms with exactly these mean errors, and noise that each arm has for itself."""
+    random = np.random.default_rng(0)
+    found = []
+    for arm, error in errors.items():
+        drawn = random.normal(size=seeds)
+        for seed, off in enumerate(drawn - drawn.mean()):
+            value = float(error + noise * off)
+            numbers = {"error": value, "error_6000": value, "parameters": 1000, "macs": 10**6, "diverged": False}
+            found.append(Result(arm, seed, numbers))
+    return found
