@@ -2,9 +2,15 @@
 
 import sys
 
-from bench import cifar, hed, ops, structural
+from bench import cifar, hed, kills, ops, structural
 
-COMMANDS = {"ops": ops.main, "hed": hed.main, "cifar": cifar.main, "structural": structural.main}
+COMMANDS = {
+    "ops": ops.main,
+    "hed": hed.main,
+    "cifar": cifar.main,
+    "structural": structural.main,
+    "kills": kills.main,
+}
 
 if __name__ == "__main__":
     if len(sys.argv) < 2 or sys.argv[1] not in COMMANDS:
