@@ -21,9 +21,8 @@ from pathlib import Path
 
 from bench.arena import ROOT
 from sepwise import records
+from sepwise.errors import SepwiseError
 from sepwise.lab import Folder, Inputs, named, run, trials
-
-QUIET = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -63,8 +62,14 @@ def killed(args: argparse.Namespace, folder: Path) -> dict[str, int]:
         done = len(Folder(folder).trials(recipe))
         in_trial += 0 < done < len(trials(recipe, "smoke", args.seeds))
         print(f"kill {kills}: {done} trials finished", file=sys.stderr, flush=True)
-    subprocess.run(command, check=True, **QUIET)
+    if _started(command).wait():
+        raise SepwiseError(f"the last run failed: {' '.join(command)}")
     return {"kills": kills, "kills_with_some_done": in_trial}
+
+
+def _started(command: Sequence[str]) -> subprocess.Popen[bytes]:
+    """In a process group of its own, and quiet."""
+    return subprocess.Popen(command, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
 def checked(args: argparse.Namespace, folder: Path, whole: Path) -> dict[str, int]:

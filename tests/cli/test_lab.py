@@ -24,7 +24,7 @@ def results(tmp_path, capsys) -> str:
 def test_list_before_anything_was_run(tmp_path, capsys):
     code, out, _ = lab(capsys, "list", "--results", str(tmp_path / "none"))
     assert code == 0
-    assert out.count("not run") == 22
+    assert out.count("not run ") == 22
     assert "sepwise lab run figure4" in out
     assert not list(tmp_path.iterdir())
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from .workers import Progress, missing_of, pictures
 
 RETRIES = 5  # of a trial whose worker died
 LOOK = 0.5  # seconds between looks at the cluster
+REACHED = 10.0  # seconds
 
 
 def run_on_ray(
@@ -37,6 +39,7 @@ def run_on_ray(
     found, place = named(recipe), Folder(folder)
     wanted = trials(found, scale, seeds)
     missing = missing_of(wanted, place)
+    _check_reachable(address)
     try:
         ray.init(address=None if address == "local" else address, include_dashboard=False, log_to_driver=False)
     except Exception as error:
@@ -47,6 +50,17 @@ def run_on_ray(
     finally:
         ray.shutdown()
     return len(missing_of(wanted, place))
+
+
+def _check_reachable(address: str) -> None:
+    """Ray itself waits five minutes for a cluster that is not there."""
+    host, found, port = address.removeprefix("ray://").rpartition(":")
+    if not found:
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=REACHED).close()
+    except (OSError, ValueError) as error:
+        raise SepwiseError(f"no Ray cluster answers at {address}: {error}") from None
 
 
 def _carry_out(
