@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet
+import pyarrow.parquet as parquet
 import pytest
 from PIL import Image
 from small_recipes import RECIPE, recipe_from
@@ -27,7 +27,7 @@ def colours(tmp_path_factory) -> Path:
         table = pa.table(
             {"img": pa.array(cells, pa.struct([("bytes", pa.binary()), ("path", pa.string())])), "label": labels}
         )
-        pa.parquet.write_table(table, folder / f"{name}.parquet")
+        parquet.write_table(table, folder / f"{name}.parquet")
     return folder
 
 

@@ -6,14 +6,14 @@ from sepwise.errors import SepwiseError
 from sepwise.lab import Folder
 from sepwise.lab.trials import Trial, trials
 
-pytest.importorskip("mlflow", reason="the extra mlflow is not installed: pip install 'sepwise[mlflow]'")
+tracking = pytest.importorskip(
+    "mlflow.tracking", reason="the extra mlflow is not installed: pip install 'sepwise[mlflow]'"
+)
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 
 
 def test_each_trial_is_copied_once(recipe_of, tmp_path):
-    from mlflow.tracking import MlflowClient
-
     from sepwise.lab.mirror import mirror
 
     recipe, folder, uri = recipe_of(), Folder(tmp_path / "results"), f"sqlite:///{tmp_path}/mlflow.db"
@@ -24,7 +24,7 @@ def test_each_trial_is_copied_once(recipe_of, tmp_path):
     folder.add(wanted[3], {"error": 11.0, "losses": [2.0, 1.0], "diverged": False})
     assert mirror(recipe, folder, uri) == 1
     assert mirror(recipe, folder, uri) == 0
-    client = MlflowClient(uri)
+    client = tracking.MlflowClient(uri)
     experiment = client.get_experiment_by_name("sepwise/made_up")
     assert experiment is not None
     runs = client.search_runs([experiment.experiment_id])

@@ -107,7 +107,7 @@ def test_an_average_is_returned_where_it_is_asked_for(pictures):
 def test_no_class_where_scores_are_not_finite(pictures):
     broken = network().eval()
     with torch.no_grad():
-        broken[-1].bias[0] = torch.nan
+        broken.state_dict()["6.bias"][0] = torch.nan
     assert predicted(broken, pictures[1]).eq(-1).all()
     assert error(predicted(broken, pictures[1]), pictures[1]) == 100
 

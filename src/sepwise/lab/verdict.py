@@ -11,6 +11,8 @@ import numpy as np
 from ..errors import SepwiseError
 from ..extras import require
 
+Values = Sequence[float] | np.ndarray
+
 LEVEL = 0.95
 RESAMPLES = 9999
 
@@ -37,7 +39,7 @@ class Interval:
         return {"mean": self.mean, "low": self.low, "high": self.high}
 
 
-def mean_of(values: Sequence[float]) -> Interval:
+def mean_of(values: Values) -> Interval:
     """By Student's t: right for values that are normal, near enough for means of ten and more.
 
     >>> print(mean_of([1.0, 2.0, 3.0]))
@@ -50,7 +52,7 @@ def mean_of(values: Sequence[float]) -> Interval:
     return _interval(numbers, float(numbers.mean()) - reach, float(numbers.mean()) + reach)
 
 
-def bootstrap_of(values: Sequence[float], statistic: Callable[..., Any] = np.mean) -> Interval:
+def bootstrap_of(values: Values, statistic: Callable[..., Any] = np.mean) -> Interval:
     """By resampling (bias-corrected and accelerated): right for values of any distribution, too narrow below ten."""
     numbers = _at_least(values, 2)
     if np.ptp(numbers) == 0:
@@ -62,12 +64,12 @@ def bootstrap_of(values: Sequence[float], statistic: Callable[..., Any] = np.mea
     return _interval(numbers, float(found.low), float(found.high))
 
 
-def difference(of: Sequence[float], to: Sequence[float]) -> Interval:
+def difference(of: Values, to: Values) -> Interval:
     """Mean of `of - to`, paired: the same seed at the same place in both."""
-    return mean_of(np.asarray(of) - np.asarray(to))  # type: ignore[arg-type]
+    return mean_of(np.asarray(of) - np.asarray(to))
 
 
-def equivalent(of: Sequence[float], to: Sequence[float], margin: float) -> float:
+def equivalent(of: Values, to: Values, margin: float) -> float:
     """p of two one-sided paired tests: below 0.05, the mean difference is shown to lie within ± margin.
 
     Schuirmann 1987; Lakens 2017.
@@ -79,7 +81,7 @@ def equivalent(of: Sequence[float], to: Sequence[float], margin: float) -> float
     return float(weights.DescrStatsW(gaps).ttost_mean(-margin, margin)[0])
 
 
-def differ(pairs: Mapping[str, tuple[Sequence[float], Sequence[float]]]) -> dict[str, bool]:
+def differ(pairs: Mapping[str, tuple[Values, Values]]) -> dict[str, bool]:
     """For each name whether its two arms differ: paired t, 5 % over all names together (Holm 1979)."""
     scipy: Any = require("scipy.stats", "testing differences")
     many: Any = require("statsmodels.stats.multitest", "testing differences")
@@ -90,12 +92,12 @@ def differ(pairs: Mapping[str, tuple[Sequence[float], Sequence[float]]]) -> dict
     return dict(zip(pairs, map(bool, many.multipletests(ps, 1 - LEVEL, method="holm")[0]), strict=True))
 
 
-def absolute_difference(of: Sequence[float], to: Sequence[float]) -> Interval:
+def absolute_difference(of: Values, to: Values) -> Interval:
     """Mean of |of - to|, seed by seed."""
-    return bootstrap_of(np.abs(np.asarray(of) - np.asarray(to)))  # type: ignore[arg-type]
+    return bootstrap_of(np.abs(np.asarray(of) - np.asarray(to)))
 
 
-def noise_floor(values: Sequence[float]) -> Interval:
+def noise_floor(values: Values) -> Interval:
     """Mean of |a - b| over all pairs of different seeds of one arm: what `absolute_difference` says of equal things.
 
     The interval resamples seeds. For normal values it is 2 / sqrt(pi) = 1.13 standard deviations.
@@ -108,11 +110,11 @@ def noise_floor(values: Sequence[float]) -> Interval:
         weights = 2 * np.arange(n) - n + 1
         return (ordered * weights).sum(axis) / (n * (n - 1) / 2)
 
-    found = bootstrap_of(numbers, between_pairs)  # type: ignore[arg-type]
+    found = bootstrap_of(numbers, between_pairs)
     return Interval(float(between_pairs(numbers)), found.low, found.high, found.n, found.deviation)
 
 
-def smallest_seen(of: Sequence[float], to: Sequence[float], power: float = 0.8) -> float:
+def smallest_seen(of: Values, to: Values, power: float = 0.8) -> float:
     """The smallest mean difference that these seeds would have shown with this probability (paired t, two-sided)."""
     test: Any = require("statsmodels.stats.power", "power").TTestPower()
     gaps = _at_least(np.asarray(of) - np.asarray(to), 3)
@@ -127,7 +129,7 @@ def seeds_for(gap: float, deviation: float, power: float = 0.8) -> int:
     return int(np.ceil(test.solve_power(effect_size=abs(gap) / deviation, alpha=1 - LEVEL, power=power)))
 
 
-def rank_correlation(x: Sequence[float], y: Sequence[float]) -> Interval:
+def rank_correlation(x: Values, y: Values) -> Interval:
     """Spearman's, with an interval from resampling the pairs; n is the number of pairs."""
     scipy: Any = require("scipy.stats", "rank correlation")
     pairs = np.stack([_at_least(x, 4), _at_least(y, 4)])
