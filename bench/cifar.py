@@ -28,6 +28,7 @@ from sepwise import records, zoo
 from sepwise.conversion import convert, plan_from, survey, totals_of
 from sepwise.factor import FORMS
 from sepwise.files import whole_file
+from sepwise.ops import keep_freed_memory
 from sepwise.sources.pictures import find_pictures
 from sepwise.sources.weights import read_weights, save_weights
 
@@ -58,6 +59,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def measure(args: argparse.Namespace) -> None:
+    keep_freed_memory()
     train, test = (read_split(args.pictures / f"{name}.parquet") for name in ("train", "test"))
     done = {key_of(r.about) for r in read(args.results)}
     for seed in args.seeds:

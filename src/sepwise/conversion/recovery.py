@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import BudgetError, ModelError
+from ..ops import keep_freed_memory
 from .balance import balance
 from .calibration import Augment, Calibration, shifted_and_mirrored
 from .composed import composed, composing_pays
@@ -69,7 +70,8 @@ def recover(
     progress    called as progress("recover", done, total); measured as measured(done, held-out loss)
     returns     the state with the smallest loss on the held-out pictures, the start included: never worse than it was,
                 as far as those pictures tell
-    The loss of the outputs: `src/sepwise/conversion/distillation.py`. Separable layers are trained as the dense
+    The loss of the outputs: `src/sepwise/conversion/distillation.py`. Freed memory is kept from here on, as by `fuse`
+    (`sepwise.keep_freed_memory`): training would else spend a third of its time on new memory. Separable layers are trained as the dense
     convolution they stand for where that is faster on this machine.
     Raises BudgetError unless one of epochs and minutes is given, ModelError and ShapeError for networks and pictures
     that do not fit each other, MissingExtraError without Lightning Fabric.
@@ -83,6 +85,7 @@ def recover(
     torch.Size([8, 8, 8, 8])
     """
     length = _length(epochs, minutes)
+    keep_freed_memory()
     fabric = fabric or fabric_for(precision, "recovering a converted network")
     fabric.launch()
     data = Calibration(batches, labels, held_out, seed)

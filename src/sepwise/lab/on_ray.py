@@ -9,6 +9,7 @@ from typing import Any
 
 from ..errors import SepwiseError
 from ..extras import require
+from ..ops import keep_freed_memory
 from .recipe import At, Inputs, Numbers, named
 from .trials import Folder, Trial, trials
 from .workers import Progress, missing_of, pictures
@@ -103,6 +104,7 @@ def _trial(recipe: str, version: str, scale: str, arm: str, seed: int, inputs: I
     import torch
 
     torch.set_num_threads(1)
+    keep_freed_memory()
     found = named(recipe)
     if found.version != version:
         raise SepwiseError(f"a worker has another version of the recipe {recipe}: install the same sepwise everywhere")

@@ -13,6 +13,7 @@ from torch import multiprocessing
 
 from ..conversion.processes import under_torchrun
 from ..errors import SepwiseError
+from ..ops import keep_freed_memory
 from .data import Labelled, cifar10
 from .recipe import Inputs, named
 from .trials import Folder, Trial, attempt, attempt_together, trials
@@ -66,6 +67,7 @@ def _here(
     missing: Sequence[Trial], folder: Folder, inputs: Inputs, total: int, progress: Progress | None
 ) -> dict[str, None]:
     """What was refused, each sentence once."""
+    keep_freed_memory()  # training would else spend a third of its time on new memory
     read = pictures(inputs, folder)
     refusals: dict[str, None] = {}
     do = attempt_together if under_torchrun() else attempt
@@ -164,6 +166,7 @@ def _work(
     import torch
 
     torch.set_num_threads(threads)
+    keep_freed_memory()
     found = named(recipe)
     arms = {arm.name: arm for arm in found.arms(scale)}
     place, behind = Folder(folder), 0
