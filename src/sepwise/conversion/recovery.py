@@ -70,9 +70,9 @@ def recover(
     progress    called as progress("recover", done, total); measured as measured(done, held-out loss)
     returns     the state with the smallest loss on the held-out pictures, the start included: never worse than it was,
                 as far as those pictures tell
-    The loss of the outputs: `src/sepwise/conversion/distillation.py`. Freed memory is kept from here on, as by `fuse`
-    (`sepwise.keep_freed_memory`): training would else spend a third of its time on new memory. Separable layers are trained as the dense
-    convolution they stand for where that is faster on this machine.
+    The loss of the outputs: `src/sepwise/conversion/distillation.py`. Separable layers are trained as the dense
+    convolution they stand for where that is faster on this machine. Freed memory is kept from here on, as by `fuse`
+    (`sepwise.keep_freed_memory`): training would else spend a third of its time on new memory.
     Raises BudgetError unless one of epochs and minutes is given, ModelError and ShapeError for networks and pictures
     that do not fit each other, MissingExtraError without Lightning Fabric.
 
