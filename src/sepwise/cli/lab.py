@@ -34,6 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--images", metavar="DIR_OR_PARQUET", help="natural pictures, for recipes about trained networks"
     )
     parser.add_argument("--weights", metavar="FOLDER", help="trained networks: resnet20.safetensors, ...")
+    parser.add_argument("--benchmarks", metavar="FOLDER", help="records of ./run bench, for recipes about speed")
     parser.add_argument("--results", metavar="FOLDER", default=RESULTS, help=f"records; default: {RESULTS}")
     parser.add_argument("--workers", type=int, metavar="N", help="trials at once (default: one for each core)")
     parser.add_argument("--ray", metavar="ADDRESS", help="run the trials on a Ray cluster; local: start one here")
@@ -83,7 +84,7 @@ def _run_one(recipe: Recipe, args: argparse.Namespace, folder: Folder) -> int:
     from ..lab import Inputs
     from ..lab import run as run_here
 
-    inputs = Inputs(args.data, args.images, args.weights)
+    inputs = Inputs(args.data, args.images, args.weights, args.benchmarks)
     with Progress() as bar:
 
         def progress(done: float, total: int) -> None:

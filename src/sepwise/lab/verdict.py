@@ -10,6 +10,7 @@ import numpy as np
 
 from ..errors import SepwiseError
 from ..extras import require
+from .ledger import FAILS, HOLDS, NOT_SHOWN
 
 Values = Sequence[float] | np.ndarray
 
@@ -52,6 +53,17 @@ def mean_of(values: Values) -> Interval:
     return _interval(numbers, float(numbers.mean()) - reach, float(numbers.mean()) + reach)
 
 
+def ratio_of(values: Values) -> Interval:
+    """Geometric mean of ratios: `mean_of` their logarithms, turned back; `deviation` is that of the logarithms.
+
+    >>> print(ratio_of([0.5, 2.0, 1.0, 1.0]))
+    1.00 (0.41 to 2.46)
+    """
+    found = mean_of(np.log(_at_least(values, 2)))
+    mean, low, high = np.exp([found.mean, found.low, found.high])
+    return Interval(float(mean), float(low), float(high), found.n, found.deviation)
+
+
 def bootstrap_of(values: Values, statistic: Callable[..., Any] = np.mean) -> Interval:
     """By resampling (bias-corrected and accelerated): right for values of any distribution, too narrow below ten."""
     numbers = _at_least(values, 2)
@@ -62,6 +74,32 @@ def bootstrap_of(values: Values, statistic: Callable[..., Any] = np.mean) -> Int
         (numbers,), statistic, n_resamples=RESAMPLES, confidence_level=LEVEL, rng=np.random.default_rng(0)
     ).confidence_interval
     return _interval(numbers, float(found.low), float(found.high))
+
+
+def share_of(each: Sequence[bool]) -> Interval:
+    """In what share of cases something is so: Wilson's interval, which is no point where it is so in all of them.
+
+    >>> print(share_of([True] * 10))
+    1.00 (0.72 to 1.00)
+    """
+    cases = _at_least(each, 2)
+    proportion: Any = require("statsmodels.stats.proportion", "intervals")
+    low, high = proportion.proportion_confint(int(cases.sum()), len(cases), alpha=1 - LEVEL, method="wilson")
+    return _interval(cases, float(low), float(high))
+
+
+def in_most(each: Sequence[bool], least: int = 8) -> tuple[str, Interval | None]:
+    """Whether something is so in most cases: "holds" or "does not hold" where the interval of its share lies above or
+    below one half; "not shown" between, and for fewer than `least` cases.
+
+    >>> verdict, share = in_most([True] * 9 + [False])
+    >>> verdict, round(share.low, 2)
+    ('holds', 0.6)
+    """
+    if len(each) < least:
+        return NOT_SHOWN, None
+    share = share_of(each)
+    return HOLDS if share.low > 0.5 else FAILS if share.high < 0.5 else NOT_SHOWN, share
 
 
 def difference(of: Values, to: Values) -> Interval:

@@ -120,12 +120,13 @@ def _lines(axes: Any, chart: Mapping[str, Any], draw: Callable[..., Any], colour
 def _finish(axes: Any, chart: Mapping[str, Any]) -> None:
     axes.set_xlabel(chart["x"])
     axes.set_ylabel(chart["y"])
-    if chart.get("log_x"):
-        axes.set_xscale("log")
-        axes.xaxis.set_major_formatter("{x:g}")
-    if chart.get("log_y"):
-        axes.set_yscale("log")
-        axes.yaxis.set_major_formatter("{x:g}")
+    ticker: Any = require("matplotlib.ticker", "charts")
+    for name, axis in (("x", axes.xaxis), ("y", axes.yaxis)):
+        if chart.get(f"log_{name}"):
+            getattr(axes, f"set_{name}scale")("log")
+            axis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))  # on less than a decade, too, three are named
+            axis.set_major_formatter("{x:g}")
+            axis.set_minor_formatter(ticker.NullFormatter())
     axes.grid(color=GREY, alpha=0.2)
     if len(chart["series"]) > 1 or chart.get("lines"):
         axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
