@@ -2,7 +2,7 @@
 
 import sys
 
-from bench import cifar, hed, kills, ops, structural
+from bench import cifar, claims, hed, kills, ops, structural
 
 COMMANDS = {
     "ops": ops.main,
@@ -10,6 +10,7 @@ COMMANDS = {
     "cifar": cifar.main,
     "structural": structural.main,
     "kills": kills.main,
+    "claims": claims.main,
 }
 
 if __name__ == "__main__":
