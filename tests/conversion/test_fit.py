@@ -189,3 +189,27 @@ def test_halves_add_up_to_the_whole_and_nothing_depends_on_how_samples_come():
     torch.testing.assert_close(again.halves[1].cross, halves[1].cross)
     assert not torch.allclose(halves[0].gram, halves[1].gram)
     assert alone.moments().halves is None
+
+
+@pytest.mark.parametrize("weighed", [False, True], ids=["all outputs alike", "by a metric"])
+def test_a_pointwise_layer_gets_the_best_chain_of_its_rank(weighed):
+    """Against least squares cut at the rank (reduced-rank regression), from inputs that are not the dense network's."""
+    torch.manual_seed(0)
+    conv, rank = ConvShape(12, 10, Geometry.of((1, 1))), 4
+    weight, x = torch.randn(10, 12, 1, 1), torch.randn(20, 12, 8, 8)
+    seen = F.conv2d(x, torch.randn(12, 12, 1, 1)) + 0.5 * torch.randn_like(x)
+    half = torch.randn(1, 10, 10, dtype=torch.float64)
+    metric = half @ half.mT + 0.1 * torch.eye(10, dtype=torch.float64) if weighed else None
+    total = MomentSum(conv, "zeros", 64, halves=False)
+    total.add(seen, F.conv2d(x, weight))
+    moments = total.moments()
+    found = LayerFit(conv, weight, moments, metric, 1e-9).fit("tucker", (rank, rank), iterations=8)
+    root = torch.eye(10, dtype=torch.float64) if metric is None else torch.linalg.cholesky(metric[0]).mT
+    whiten = torch.linalg.cholesky(moments.gram[0])
+    wanted = root @ torch.linalg.solve_triangular(whiten, moments.cross[0].mT, upper=False).mT
+    left, values, right = torch.linalg.svd(wanted, full_matrices=False)
+    best = left[:, :rank] * values[:rank] @ right[:rank]
+    dense = compose(found.weights, [1, 1, 1]).flatten(1)
+    assert (root @ dense @ whiten - best).norm() < 1e-4 * best.norm()
+    nearest = compose(FORMS["tucker"].factor(weight.double(), 1, (rank, rank)), [1, 1, 1]).flatten(1)
+    assert (root @ nearest @ whiten - best).norm() > 0.1 * best.norm()

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import prod
 
 import torch
 from torch import Tensor
@@ -82,6 +83,8 @@ class LayerFit:
         mixes_last = self.root is not None and steps[-1].groups == self.conv.groups
         problem = self._problem(filters_first, mixes_last)
         start = self._start(form, rank, problem)
+        if prod(self.conv.geometry.kernel) == 1:
+            iterations = 0  # the start is the answer
         first, last, lost = problem.solve(steps, [w.to(self.dtype) for w in start], iterations)
         error = 1 + lost / problem.variance if problem.variance else 0.0
         first = [problem.inputs.unwhiten(first[0].double()), *(w.double() for w in first[1:])]
@@ -124,10 +127,14 @@ class LayerFit:
         return self._problems[key]
 
     def _start(self, form: Form, rank: Rank, problem: _Problem) -> Sequence[Tensor]:
-        """The nearest chain to the whitened weight: nearest in the norm that the data measure."""
+        """The nearest chain to the whitened weight: nearest in the norm that the data measure. Of a pointwise layer
+        the whitened inputs are uncorrelated, and the nearest chain to the best weight of all is the best chain.
+        """
         if not isinstance(form, MatrixForm):
             if form.name not in problem.starts:
-                problem.starts[form.name] = form.starts(problem.dense, self.conv.groups)
+                pointwise = prod(self.conv.geometry.kernel) == 1
+                full = problem.cross.reshape(self.conv.weight_shape) if pointwise else problem.dense
+                problem.starts[form.name] = form.starts(full, self.conv.groups)
             return problem.starts[form.name](rank)
         assert isinstance(rank, int)
         if self._widest.get(form.name, (0,))[0] < rank:  # asked from the largest rank down, this happens once

@@ -15,6 +15,7 @@ GAIN = 1e-5  # of the objective; a sweep that gains less for every tensor is the
 TRIAL = 5  # sweeps after which the starts are compared
 FEW, MANY = 4, 100  # sweeps where a fit to data goes on: as many as WORK multiplications allow between these
 WORK = 5e9
+LARGE = 2e6  # numbers of a tensor; above, single precision is twice as fast
 EXACT = 1e-20  # a start that loses less of the energy is the answer
 
 
@@ -58,6 +59,8 @@ class NearlyCanonical:
     def __init__(self, tensor: Tensor) -> None:
         self.size = tensor.flatten(1).norm(dim=1)[:, None, None, None]
         self.unit = tensor / torch.where(self.size > 0, self.size, 1.0)
+        if tensor.numel() > LARGE:
+            self.unit = self.unit.float()  # the ridge hides the rounding
         self.turned = [_Slices(self.unit, axis, turned=True) for axis in (2, 1)]
         self.straight = [_Slices(self.unit, axis, turned=False) for axis in (2, 1)]
 
@@ -70,8 +73,9 @@ class NearlyCanonical:
         starts += [slices.start(rank) for slices in self.straight]
         best = _best(unit, starts)
         if bool((_lost(unit, best) <= EXACT).all()):
-            return _scaled(best, self.size)
-        return _scaled(_best(unit, [best, alternate(unit, best, sweeps)[0]]), self.size)
+            return _scaled((best[0].double(), best[1].double(), best[2].double()), self.size)
+        a, b, c = _best(unit, [best, alternate(unit, best, sweeps)[0]])
+        return _scaled((a.double(), b.double(), c.double()), self.size)
 
 
 def _scaled(factors: Triple, size: Tensor) -> Triple:
