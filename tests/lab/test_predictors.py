@@ -85,18 +85,18 @@ def test_what_is_the_same_in_all_layers_or_unknown_predicts_nothing():
 
 
 def test_what_the_fit_says_of_candidates():
-    right = {
-        "candidates": [candidate("cp", s, e, e) for s, e in ((0.1, 0.4), (0.4, 0.1))]
-        + [candidate("spatial", s, 2 * e, 2 * e) for s, e in ((0.1, 0.4), (0.4, 0.1))]
-    }
-    wrong = {
-        "candidates": [{**c, "error": c["error"] / (4 if c["form"] == "spatial" else 1)} for c in right["candidates"]]
-    }
+    costs = ((0.1, 0.4), (0.4, 0.1))
+    both = [candidate(form, share, by * e, by * e) for form, by in (("cp", 1), ("spatial", 2)) for share, e in costs]
+    right = {"felt": 1.0, "candidates": both}
+    wrong = {"felt": 1.0, "candidates": [*both[:2], *({**c, "error": c["error"] / 4} for c in both[2:])]}
     found = ranking({"a": [right, wrong], "b": [layer(0.1)]}, 0.2)
     assert found is not None
     assert (found.layers, found.right) == (2, 1)  # one form alone is no choice
     assert found.regret == pytest.approx(2)
     assert 0 < found.within <= 1
+    # Loss over error × noise felt: 1 for the six candidates that tell the truth, 4 for the two that promise too much.
+    assert found.sizes[:2] == pytest.approx((1, 1))
+    assert found.sizes[2] == pytest.approx(4)
     assert ranking({"b": [layer(0.1)]}, 0.2) is None
 
 

@@ -63,7 +63,8 @@ def _channel_rows(networks: Networks, judged: Mapping[str, tuple[str, Interval |
     return [
         {"network": name, "layers": len(_known(layers, "across"))}
         | {"mean |r| of channels": _mean(layers, "across")}
-        | {title: mean(_known(layers, what)) for what, title in (names | kernels).items()}
+        | {title: mean(_known(layers, what)) for what, title in names.items()}
+        | {title: _mean(layers, what) for what, title in kernels.items()}
         | {f"layers below {CHANNELS:g}": str(judged[name][1] or ""), "channels fairly independent": judged[name][0]}
         for name, layers in networks.items()
     ]
@@ -75,6 +76,7 @@ def _chart(networks: Networks, what: str, title: str, line: Mapping[str, float])
     }
     return {
         "kind": "curves",
+        "title": f"What each convolution reads: {title}",
         "series": [{"name": n, "points": [[x, y, y, y] for x, y in found]} for n, found in points.items() if found],
         "lines": [{"name": name, "at": at} for name, at in line.items()],
         "x": "place in the network: 0 its first convolution, 1 its last",

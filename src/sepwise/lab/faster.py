@@ -54,8 +54,8 @@ def _sentence(way: str, found: Mapping[str, Mapping[str, Interval]], saved: Mapp
     kept = bootstrap_of([(1 - found[name][way].mean) / (1 - saved[name]) for name in found])
     return (
         f"{way}: faster in {quicker} of {len(ratios)} shapes, slower in {slower}; "
-        f"{_geometric([r.mean for r in ratios]):.2f} of the time, {kept.mean:.0%} of the saving kept "
-        f"({kept.low:.0%} to {kept.high:.0%})"
+        f"{_geometric([r.mean for r in ratios]):.2f} of the time, {100 * kept.mean:.0f} % of the saving kept "
+        f"({100 * kept.low:.0f} to {100 * kept.high:.0f} %)"
     )
 
 
@@ -64,7 +64,7 @@ def _shape_row(name: str, multiplications: float, ratios: Mapping[str, Interval]
         "shape": name,
         "multiplications": multiplications,
         **{f"time, {way}": str(ratios[way]) for way in WAYS},
-        **{f"saving kept, {way}": f"{(1 - ratios[way].mean) / (1 - multiplications):.0%}" for way in WAYS},
+        **{f"saving kept, {way}": f"{100 * (1 - ratios[way].mean) / (1 - multiplications):.0f} %" for way in WAYS},
     }
 
 

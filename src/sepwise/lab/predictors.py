@@ -67,7 +67,7 @@ PREDICTORS = (
     Predictor("dimensions per channel", "inputs", -1, _plain("dimensions_share")),
     Predictor("intra-kernel correlation", "kernel", -1, _plain("intra")),
     Predictor("energy lost, nearest weight", "kernel", +1, _fitted("nearest")),
-    Predictor("energy lost, fitted weight", "kernel", +1, _fitted("energy")),
+    Predictor("energy lost, fitted weight", "fit", +1, _fitted("energy")),
     Predictor("mean square weight", "kernel", 0, _plain("weight")),
     Predictor("multiplications", "size", 0, _plain("macs")),
     Predictor("depth", "size", 0, _plain("place")),
@@ -139,29 +139,33 @@ class Ranking:
     within     median over layers of the rank correlation of error and effect over all candidates
     right      in how many layers the form with the smallest error has the smallest effect
     regret     median over the others of the effect of the form chosen so, over the smallest; 1.0 when there are none
+    sizes      effect over error × noise felt, all candidates: median, and where nine of ten lie
     """
 
     layers: int
     within: float
     right: int
     regret: float
+    sizes: tuple[float, float, float]
 
 
 def ranking(networks: Mapping[str, Sequence[Row]], share: float) -> Ranking | None:
     """None when no layer has candidates of two forms at the share."""
     stats: Any = require("scipy.stats", "rank correlation")
-    within, regrets = [], []
+    within, regrets, sizes = [], [], []
     for row in (row for rows in networks.values() for row in rows):
         forms = [f for f in sorted({c["form"] for c in row["candidates"]}) if at_share(row, f, share, "effect")]
         if len(forms) < 2:
             continue
         both = np.array([(c["error"], c["effect"]) for c in row["candidates"]])
         within.append(float(stats.spearmanr(*both.T).statistic))
+        fitted = both[both[:, 0] > 0]  # where nothing is missed, rounding may leave less than nothing
+        sizes += (fitted[:, 1] / (fitted[:, 0] * row["felt"])).tolist()
         chosen = min(forms, key=lambda form: at_share(row, form, share, "error") or 0.0)
         regrets.append(at_share(row, chosen, share, "effect") / at_share(row, BEST, share, "effect"))  # type: ignore[operator]
     if not regrets:
         return None
     wrong = [r for r in regrets if r > 1]
-    return Ranking(
-        len(regrets), float(np.median(within)), len(regrets) - len(wrong), float(np.median(wrong)) if wrong else 1.0
-    )
+    middle, low, high = np.quantile(sizes, [0.5, 0.05, 0.95]).tolist()
+    regret = float(np.median(wrong)) if wrong else 1.0
+    return Ranking(len(regrets), float(np.median(within)), len(regrets) - len(wrong), regret, (middle, low, high))

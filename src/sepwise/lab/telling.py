@@ -7,7 +7,7 @@ from typing import Any
 
 from .layers import Row
 from .ledger import FAILS, HOLDS, NOT_SHOWN
-from .predictors import BEST, Predicted, predicted, ranking
+from .predictors import BEST, Predicted, at_share, predicted, ranking
 from .recipe import Finding
 
 SHARE = 0.28  # of a layer's multiplications: the loss that is judged
@@ -19,16 +19,11 @@ STRONG = 0.7  # a rank correlation that could stand for measuring: the end of it
 def finding(networks: Mapping[str, Sequence[Row]]) -> Finding:
     layers = {name: [row for row in rows if "candidates" in row] for name, rows in networks.items()}
     found = predicted(layers, BEST, SHARE)
-    others = {f"{form}, {share:.0%}": predicted(layers, form, share) for form, share in OTHERS}
+    others = {f"{form}, {100 * share:.0f} %": predicted(layers, form, share) for form, share in OTHERS}
     table = [_row(p, layers, {title: each[at] for title, each in others.items()}) for at, p in enumerate(found)]
-    rows = [{"name": p.predictor.name, **p.pooled.shown()} for p in found if p.pooled]
-    chart = {
-        "kind": "intervals",
-        "rows": rows,
-        "lines": [{"name": "no relation", "at": 0.0}],
-        "x": f"rank correlation with the loss at {SHARE:.0%} of the multiplications",
-    }
-    return Finding("U3", _verdict(found), _says(found, layers), table, chart if rows else None)
+    known = [p for p in found if p.pooled]
+    charts = [_intervals(known), _best(known, layers)] if known else None
+    return Finding("U3", _verdict(found), _says(found, layers), table, charts)
 
 
 def _verdict(found: Sequence[Predicted]) -> str:
@@ -58,7 +53,7 @@ def _says(found: Sequence[Predicted], layers: Mapping[str, Sequence[Row]]) -> st
     parts = [f"Rank correlation with the measured loss, {len(found)} predictors tried: {claimed}."]
     before = [p for p in known if p.predictor.kind != "fit"]
     for title, group in (("without converting anything", before), ("of all", known)):
-        best = max(group, key=lambda p: abs(p.pooled.mean) if p.pooled else 0.0, default=None)
+        best = max(group, key=_strength, default=None)
         if best and best.pooled:
             parts.append(f"The best {title}: {best.predictor.name}, {best.pooled}.")
     return " ".join([*parts, *_advice(known, layers)])
@@ -79,9 +74,44 @@ def _advice(known: Sequence[Predicted], layers: Mapping[str, Sequence[Row]]) -> 
         parts.append(
             f"Inside a layer the fit's own error ranks candidates: rank correlation {inside.within:.2f} (median of "
             f"{inside.layers} layers), {use}. The form with the smallest error is the one with the smallest loss in "
-            f"{inside.right} of them; in the others its loss is {inside.regret:.2f} times the smallest (median)."
+            f"{inside.right} of them; in the others its loss is {inside.regret:.2f} times the smallest (median). "
+            f"The loss is {inside.sizes[0]:.1f} times error × noise felt (median; {inside.sizes[1]:.1f} to "
+            f"{inside.sizes[2]:.1f} for nine candidates of ten): it ranks them, and does not stand for their loss."
         )
     return parts
+
+
+def _intervals(known: Sequence[Predicted]) -> dict[str, Any]:
+    return {
+        "kind": "intervals",
+        "title": f"What goes with the loss at {100 * SHARE:.0f} % of a layer's multiplications",
+        "rows": [{"name": p.predictor.name, **p.pooled.shown()} for p in known if p.pooled],
+        "lines": [{"name": "no relation", "at": 0.0}],
+        "x": "rank correlation, over layers ranked inside their network",
+    }
+
+
+def _best(known: Sequence[Predicted], layers: Mapping[str, Sequence[Row]]) -> dict[str, Any]:
+    """The loss against the best predictor, a point for each layer."""
+    predictor = max(known, key=_strength).predictor
+    series = []
+    for name, rows in layers.items():
+        pairs = [(predictor.of(row, BEST, SHARE), at_share(row, BEST, SHARE, "effect")) for row in rows]
+        series.append({"name": name, "points": [[x, y] for x, y in pairs if x is not None and y is not None]})
+    series = [each for each in series if each["points"]]
+    return {
+        "kind": "scatter",
+        "title": "The best predictor: each point is a layer",
+        "series": series,
+        "x": predictor.name,
+        "y": f"measured loss at {100 * SHARE:.0f} %",
+        "log_x": all(x > 0 for each in series for x, _ in each["points"]),
+        "log_y": True,
+    }
+
+
+def _strength(p: Predicted) -> float:
+    return abs(p.pooled.mean) if p.pooled else 0.0
 
 
 def _row(p: Predicted, layers: Mapping[str, Sequence[Row]], others: Mapping[str, Predicted]) -> dict[str, Any]:

@@ -124,7 +124,9 @@ def _finish(axes: Any, chart: Mapping[str, Any]) -> None:
     for name, axis in (("x", axes.xaxis), ("y", axes.yaxis)):
         if chart.get(f"log_{name}"):
             getattr(axes, f"set_{name}scale")("log")
-            axis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))  # on less than a decade, too, three are named
+            low, high = axis.get_view_interval()
+            if high < 100 * low:  # on less than two decades, too, a few ticks are named
+                axis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
             axis.set_major_formatter("{x:g}")
             axis.set_minor_formatter(ticker.NullFormatter())
     axes.grid(color=GREY, alpha=0.2)

@@ -112,7 +112,7 @@ def test_the_loss_must_follow_what_layers_read(relations, verdict):
     _, found = RECIPE.findings(results)
     assert (found.claim, found.verdict) == ("U3", verdict)
     assert len({tuple(row) for row in found.table}) == 1
-    assert len(figures(found.figure)) == 1
+    assert len(figures(found.figure)) == 2
     row = next(row for row in found.table if row["predictor"] == "correlation of neighbours")
     assert row["layers"] == 160
     if abs(sum(relations)) == 4:
