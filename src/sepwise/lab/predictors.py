@@ -71,8 +71,9 @@ PREDICTORS = (
     Predictor("mean square weight", "kernel", 0, _plain("weight")),
     Predictor("multiplications", "size", 0, _plain("macs")),
     Predictor("depth", "size", 0, _plain("place")),
-    Predictor("how much noise is felt", "fit", 0, _plain("felt")),
     Predictor("error of the fit", "fit", 0, _fitted("error")),
+    # Added after a first look, in ResNet-20 and EfficientNet, at what the error of the fit alone tells.
+    Predictor("how much noise is felt", "fit", 0, _plain("felt")),
     Predictor("error of the fit × noise felt", "fit", 0, _felt_error),
 )
 
