@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,9 +14,9 @@ from typing import Any
 from ..errors import SepwiseError
 from .data import Labelled
 from .ledger import LEDGER
+from .meaning import led_to
 
 SCALES = ("smoke", "small", "paper")
-SHARED = ("classify.py", "train.py", "data.py")  # what a trial runs through beside its recipe
 Numbers = dict[str, Any]
 Pictures = Callable[[], tuple[Labelled, Labelled]]  # training and test pictures, read when first asked
 
@@ -124,21 +123,23 @@ class Recipe:
 
     @cached_property
     def source(self) -> str:
-        """The text that decides what a trial does: the recipe's and that of training and data."""
-        return "\n".join(self._texts)
+        """The text of the files that decide what a trial does: the recipe's first."""
+        files = [self._file, *(file for file in self._led_to if file != self._file)]
+        return "\n".join(file.read_text(encoding="utf-8") for file in files)
 
     @cached_property
     def version(self) -> str:
         """Changes when a trial might go another way: not with comments, docstrings, or how results are judged."""
-        own, *shared = self._texts
-        parts = [_meaning(own, {"arms", "trial"}), *(_meaning(text) for text in shared)]
-        return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:12]
+        return hashlib.sha256("\n".join(self._led_to.values()).encode()).hexdigest()[:12]
 
     @cached_property
-    def _texts(self) -> list[str]:
+    def _led_to(self) -> dict[Path, str]:
+        return led_to(self._file, {"arms", "trial"})
+
+    @property
+    def _file(self) -> Path:
         assert self.module.__file__
-        files = [Path(self.module.__file__), *(Path(__file__).with_name(name) for name in SHARED)]
-        return [file.read_text(encoding="utf-8") for file in files]
+        return Path(self.module.__file__)
 
 
 def named(name: str) -> Recipe:
@@ -151,26 +152,3 @@ def named(name: str) -> Recipe:
 def names() -> list[str]:
     """All recipes, in the order of the ledger."""
     return list(dict.fromkeys(c.recipe for c in LEDGER))
-
-
-def _meaning(source: str, roots: set[str] | None = None) -> str:
-    """A module without comments and docstrings; only what the names `roots` lead to, when they are given."""
-    tree = ast.parse(source)
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Module | ast.FunctionDef | ast.ClassDef) and ast.get_docstring(node) is not None:
-            node.body = node.body[1:] or [ast.Pass()]
-    reached, last = roots, None
-    while reached is not None and reached != last:
-        last = reached
-        inside = [n for top in tree.body if _defined(top) & last for n in ast.walk(top)]
-        reached = last | {n.id for n in inside if isinstance(n, ast.Name)}
-    return ast.dump(ast.Module([n for n in tree.body if reached is None or _defined(n) & reached], []))
-
-
-def _defined(node: ast.stmt) -> set[str]:
-    """The names that a statement of a module gives a meaning."""
-    if isinstance(node, ast.FunctionDef | ast.ClassDef):
-        return {node.name}
-    if isinstance(node, ast.Import | ast.ImportFrom):
-        return {(alias.asname or alias.name).partition(".")[0] for alias in node.names}
-    return {n.id for n in ast.walk(node) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
