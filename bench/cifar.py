@@ -28,8 +28,8 @@ from sepwise import records, zoo
 from sepwise.conversion import convert, plan_from, survey, totals_of
 from sepwise.factor import FORMS
 from sepwise.files import whole_file
+from sepwise.lab.data import cifar10
 from sepwise.ops import keep_freed_memory
-from sepwise.sources.pictures import find_pictures
 from sepwise.sources.weights import read_weights, save_weights
 
 EPOCHS, RATE = 3, 0.02
@@ -60,7 +60,7 @@ def main(arguments: Sequence[str]) -> int:
 
 def measure(args: argparse.Namespace) -> None:
     keep_freed_memory()
-    train, test = (read_split(args.pictures / f"{name}.parquet") for name in ("train", "test"))
+    train, test = ((split.images, split.labels) for split in cifar10(str(args.pictures)))
     done = {key_of(r.about) for r in read(args.results)}
     for seed in args.seeds:
         about = {"network": args.network, "forms": sorted(args.forms), "fit": args.fit, "seed": seed, "code": code()}
@@ -100,13 +100,6 @@ def trained(
     name = "-".join(str(cell[n]) for n in ("network", "reduction", "epochs", "fit"))
     batches = list(prepared(pictures).split(BATCH))
     return recovered(args, name, cell, converted, dense, batches, epochs=cell["epochs"])
-
-
-def read_split(path: Path) -> tuple[Tensor, Tensor]:
-    """All pictures (N, 3, 32, 32) uint8, and their labels."""
-    found = find_pictures(path)
-    pixels = np.stack([np.asarray(p.decode().convert("RGB")) for p in found])
-    return torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous(), torch.tensor([p.label for p in found])
 
 
 def prepared(pictures: Tensor) -> Tensor:

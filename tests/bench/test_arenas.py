@@ -12,6 +12,7 @@ from PIL import Image
 
 from bench import cifar, hed
 from sepwise import records, zoo
+from sepwise.lab.data import cifar10
 from sepwise.sources.models import load_model
 from sepwise.sources.weights import save_weights
 
@@ -92,7 +93,8 @@ def test_points_lost_are_those_of_the_networks_and_nothing_is_done_twice(tmp_pat
     assert list((tmp_path / "k" / "recoveries").iterdir()) == []
     assert record.value == pytest.approx(record.about["dense"] - record.about["converted"])
     assert 2.0 <= record.about["reached"] < 2.5
-    pictures, labels = cifar.read_split(tmp_path / "test.parquet")
+    test = cifar10(str(tmp_path))[1]
+    pictures, labels = test.images, test.labels
     scores = cifar.scores_of(cifar.baseline(args, 5, (pictures, labels)), pictures)  # from its file
     assert record.about["dense"] == pytest.approx(cifar.accuracy(scores, labels))
     rows = cifar.table(args.results).splitlines()[2:]

@@ -19,9 +19,9 @@ def test_each_trial_is_copied_once(recipe_of, tmp_path):
     recipe, folder, uri = recipe_of(), Folder(tmp_path / "results"), f"sqlite:///{tmp_path}/mlflow.db"
     wanted: list[Trial] = trials(recipe, "smoke")
     for trial in wanted[:3]:
-        folder.add(trial, {"error": 10.0 + trial.seed, "losses": [2.0, 1.0], "diverged": False})
+        folder.finish(trial, {"error": 10.0 + trial.seed, "losses": [2.0, 1.0], "diverged": False})
     assert mirror(recipe, folder, uri) == 3
-    folder.add(wanted[3], {"error": 11.0, "losses": [2.0, 1.0], "diverged": False})
+    folder.finish(wanted[3], {"error": 11.0, "losses": [2.0, 1.0], "diverged": False})
     assert mirror(recipe, folder, uri) == 1
     assert mirror(recipe, folder, uri) == 0
     client = tracking.MlflowClient(uri)

@@ -68,7 +68,7 @@ def test_another_training_does_not_go_on_from_a_state(pictures, tmp_path, monkey
     with pytest.raises(WeightsError, match="belongs to another training"):
         train(network(), pictures[0], HOW, seed=1, checkpoint=path)
     path.write_bytes(b"torn")
-    with pytest.raises(WeightsError, match="is no training of this version"):
+    with pytest.raises(WeightsError, match="is no saved training of this version"):
         train(network(), pictures[0], HOW, checkpoint=path)
 
 

@@ -22,7 +22,8 @@ from .descent import Descent
 from .distillation import Features, output_error, output_loss
 from .graph import copy_of
 from .processes import fabric_for
-from .recovery_state import Saved, read, write
+from .recovery_state import FORMAT, Saved
+from .saved_state import read, write
 
 PACE = 1e-3  # the rate of a network whose outputs are wholly wrong
 WARM_UP = 0.02  # of the whole length
@@ -187,7 +188,7 @@ class _Run:
     def _begin(self, path: Path | None) -> Saved:
         about = {"places": len(self.data.places), "seed": self.data.seed, "rate": self.rate}
         about |= {"parameters": [[n, list(p.shape)] for n, p in self.network.named_parameters()]}
-        found = read(path, about) if path else None
+        found = read(path, Saved, FORMAT, about, "recovery")
         if found is None:
             x = self.fabric.to_device(self.data.item(0, 0)[0])
             pays = composing_pays(self.network, lambda: self.fabric.backward(self._losses(x, None)))
@@ -254,7 +255,7 @@ class _Run:
     def _save(self, path: Path, state: Saved) -> None:
         if self.fabric.is_global_zero:
             state.now, state.search = self.network.state_dict(), self.descent.state()
-            write(path, state)
+            write(path, state, FORMAT)
         self.fabric.barrier()
 
 

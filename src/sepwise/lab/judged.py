@@ -31,12 +31,13 @@ class Judged:
         return self.finding.verdict if self.finding else None
 
     def to_dict(self) -> dict[str, Any]:
-        found = asdict(self.finding) if self.finding else {"verdict": None, "says": None, "table": [], "figure": None}
+        found = self.finding or Finding(self.claim.id, "", "")
         return {
             **asdict(self.claim),
-            **{name: found[name] for name in ("verdict", "says", "table", "figure")},
-            "measured": found["says"],
-            "says": self.claim.says,
+            "verdict": self.verdict,
+            "measured": found.says or None,
+            "table": found.table,
+            "figure": found.figure,
             "scale": self.scale,
             "trials": self.done,
             "trials_wanted": self.of,

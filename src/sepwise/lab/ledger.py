@@ -106,8 +106,3 @@ LEDGER = (
     Claim("G7", "Deep separable networks train without residual connections, dense ones need them", PAPER, "depth"),
     Claim("G8", "Separable convolutions run faster", "all of them", "speed"),
 )
-
-
-def claim(name: str) -> Claim:
-    """The claim with this id; KeyError for another."""
-    return {c.id: c for c in LEDGER}[name]

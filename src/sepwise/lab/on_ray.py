@@ -12,7 +12,7 @@ from ..extras import require
 from ..ops import keep_freed_memory
 from .recipe import At, Inputs, Numbers, named
 from .trials import Folder, Trial, trials
-from .workers import Progress, missing_of, pictures
+from .workers import Progress, left_of, missing_of, pictures
 
 RETRIES = 5  # of a trial whose worker died
 LOOK = 0.5  # seconds between looks at the cluster
@@ -33,8 +33,7 @@ def run_on_ray(
     find `inputs` under the same names. A trial goes on from its checkpoint where the worker sees `folder`.
 
     address    of the cluster, "auto" for the one this machine belongs to, "local" for a new one on this machine
-    Raises SepwiseError when the cluster cannot be reached, a worker has another version of the recipe, or a trial
-    refuses; what is finished is kept.
+    Raises SepwiseError when the cluster cannot be reached, and as `run`; what is finished is kept.
     """
     ray: Any = require("ray", "running trials on a cluster")
     found, place = named(recipe), Folder(folder)
@@ -46,11 +45,12 @@ def run_on_ray(
     except Exception as error:
         raise SepwiseError(f"no Ray cluster answers at {address}: {error}") from None
     try:
-        with ExitStack() as locks:
-            _carry_out(ray, missing, place, inputs, len(wanted), locks, progress)
+        with ExitStack() as held:
+            mine = [t for t in missing if held.enter_context(place.free(t))]
+            refusals = _carry_out(ray, mine, place, inputs, len(wanted) - len(missing), len(wanted), progress)
     finally:
         ray.shutdown()
-    return len(missing_of(wanted, place))
+    return left_of(wanted, place, refusals)
 
 
 def _check_reachable(address: str) -> None:
@@ -65,21 +65,15 @@ def _check_reachable(address: str) -> None:
 
 
 def _carry_out(
-    ray: Any,
-    missing: list[Trial],
-    place: Folder,
-    inputs: Inputs,
-    total: int,
-    locks: ExitStack,
-    progress: Progress | None,
-) -> None:
+    ray: Any, mine: list[Trial], place: Folder, inputs: Inputs, done: int, total: int, progress: Progress | None
+) -> dict[str, None]:
+    """Do the trials that this process holds; what was refused, each sentence once."""
     task = ray.remote(num_cpus=1, max_retries=RETRIES, retry_exceptions=False)(_trial)
-    mine = [t for t in missing if locks.enter_context(place.alone(t))]
     pending = {
         task.remote(t.recipe.name, t.recipe.version, t.scale, t.arm.name, t.seed, inputs, str(place.path.resolve())): t
         for t in mine
     }
-    done = total - len(missing)
+    refusals: dict[str, None] = {}
     while pending:
         if progress:
             progress(done, total)
@@ -87,16 +81,17 @@ def _carry_out(
         for reference in ready:
             trial = pending.pop(reference)
             try:
-                numbers = ray.get(reference)
-            except Exception as error:
+                place.finish(trial, ray.get(reference))
+                done += 1
+            except ray.exceptions.RayError as error:
                 cause = getattr(error, "cause", None) or error
-                said = str(cause) if isinstance(cause, SepwiseError) else f"{type(cause).__name__}: {cause}"
-                raise SepwiseError(said.partition("\n")[0]) from None
-            place.add(trial, numbers)
-            place.checkpoint(trial).unlink(missing_ok=True)
-            done += 1
+                if not isinstance(cause, SepwiseError):
+                    said = f"{type(cause).__name__}: {cause}".partition("\n")[0]
+                    raise SepwiseError(f"a trial of {trial.recipe.name} failed: {said}") from None
+                refusals[str(cause)] = None
     if progress:
         progress(done, total)
+    return refusals
 
 
 def _trial(recipe: str, version: str, scale: str, arm: str, seed: int, inputs: Inputs, folder: str) -> Numbers:

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from ..conversion.processes import fabric_for
-from ..errors import SepwiseError, WeightsError
-from ..files import whole_file
+from ..conversion.saved_state import State, read, write
+from ..errors import SepwiseError
 from .data import Labelled, ready
 
 SAVED_EVERY = 20.0  # seconds, at the end of an epoch
@@ -66,10 +66,9 @@ class Trained:
 
 
 @dataclass
-class _State:
+class _State(State):
     """What a training that was stopped goes on from."""
 
-    about: dict[str, Any]
     epochs: int = 0
     losses: list[float] = field(default_factory=list)
     network: dict[str, Tensor] = field(default_factory=dict)
@@ -109,7 +108,8 @@ def train(
     average = None
     if how.average is not None:
         average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(how.average), use_buffers=True)
-    state = _begun(checkpoint, {"how": asdict(how), "seed": seed, "pictures": len(pictures)})
+    about = {"how": asdict(how), "seed": seed, "pictures": len(pictures)}
+    state = read(checkpoint, _State, FORMAT, about, "training") or _State(about)
     if state.epochs:
         network.load_state_dict(state.network)
         search.load_state_dict(state.search)
@@ -135,7 +135,7 @@ def train(
         if checkpoint and fabric.is_global_zero and time.monotonic() - saved > SAVED_EVERY:
             state.network, state.search = network.state_dict(), search.state_dict()
             state.average = None if average is None else average.state_dict()
-            _write(checkpoint, state)
+            write(checkpoint, state, FORMAT)
             saved = time.monotonic()
     final = network if average is None else average.module
     return Trained(final.to(home).eval(), state.losses)
@@ -184,23 +184,3 @@ def _groups(network: nn.Module, decay: float) -> list[dict[str, Any]]:
     weights = [p for p in network.parameters() if p.dim() > 1]
     others = [p for p in network.parameters() if p.dim() <= 1]
     return [{"params": weights, "weight_decay": decay}, {"params": others, "weight_decay": 0.0}]
-
-
-def _begun(path: Path | None, about: dict[str, Any]) -> _State:
-    if path is None or not path.exists():
-        return _State(about)
-    try:
-        held = torch.load(path, map_location="cpu", weights_only=True)
-        if held.pop("format") != FORMAT:
-            raise KeyError("format")
-        state = _State(**held)
-    except Exception as problem:
-        raise WeightsError(f"{path} is no training of this version ({type(problem).__name__}); remove it") from None
-    if state.about != about:
-        raise WeightsError(f"{path} belongs to another training; remove it or name another file")
-    return state
-
-
-def _write(path: Path, state: _State) -> None:
-    with whole_file(path) as aside:
-        torch.save({"format": FORMAT} | {name: getattr(state, name) for name in _State.__dataclass_fields__}, aside)

@@ -13,7 +13,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from .. import records
-from ..conversion.processes import fabric_for
+from ..conversion.processes import fabric_for, under_torchrun
 from .recipe import Arm, At, Inputs, Pictures, Recipe, Result
 
 TRIAL, SOURCE = "lab.trial", "lab.source"
@@ -84,21 +84,22 @@ class Folder:
             list(records.read(self.file(recipe), found))
         return found
 
-    def add(self, trial: Trial, numbers: dict) -> None:
-        """Append the record of a finished trial; before the first one of a version, its source text."""
+    def finish(self, trial: Trial, numbers: dict) -> None:
+        """Append the record of a trial, before the first one of a version its source text; its state is not needed."""
         path, version = self.file(trial.recipe), {"recipe": trial.recipe.name, "version": trial.recipe.version}
         new = [records.here(TRIAL, numbers, about=trial.about)]
         if not any(r.what == SOURCE and r.about == version for r in self._records(trial.recipe)):
             new.insert(0, records.Record(SOURCE, trial.recipe.source, about=version))
         self.path.mkdir(parents=True, exist_ok=True)
         records.append(path, new)
+        self.checkpoint(trial).unlink(missing_ok=True)
 
     def checkpoint(self, trial: Trial) -> Path:
         return self.unfinished / f"{trial.recipe.name}-{trial.key}.pt"
 
     @contextmanager
-    def alone(self, trial: Trial) -> Iterator[bool]:
-        """Whether this process has the trial for itself: the lock goes with the process, however it ends."""
+    def free(self, trial: Trial) -> Iterator[bool]:
+        """Whether the trial is to be done, and by this process alone: the lock goes with it, however it ends."""
         self.unfinished.mkdir(parents=True, exist_ok=True)
         lock = FileLock(self.checkpoint(trial).with_suffix(".lock"))
         try:
@@ -107,7 +108,7 @@ class Folder:
             yield False
             return
         try:
-            yield True
+            yield trial.key not in self.trials(trial.recipe)
         finally:
             lock.release()
 
@@ -118,34 +119,24 @@ class Folder:
 def attempt(
     trial: Trial, folder: Folder, inputs: Inputs, pictures: Pictures, progress: Callable[[float], None]
 ) -> bool:
-    """Do the trial unless it is done, or being done by another process; False then."""
-    with folder.alone(trial) as mine:
-        if not mine or trial.key in folder.trials(trial.recipe):
-            return False
-        path = folder.checkpoint(trial)
-        numbers = trial.recipe.trial(trial.arm.settings, trial.seed, At(pictures, inputs, path, progress))
-        folder.add(trial, numbers)
-        path.unlink(missing_ok=True)
-        return True
+    """Do the trial unless it is done, or being done by another process; False then.
 
-
-def attempt_together(
-    trial: Trial, folder: Folder, inputs: Inputs, pictures: Pictures, progress: Callable[[float], None]
-) -> bool:
-    """As `attempt`, by all processes of `torchrun` at once: the first one locks and records, all of them train."""
-    fabric = fabric_for("32-true", "training over several processes")
-    fabric.launch()
-    with ExitStack() as locks:
-        first = fabric.is_global_zero
-        free = first and locks.enter_context(folder.alone(trial)) and trial.key not in folder.trials(trial.recipe)
-        if not fabric.broadcast(free):
+    Started by `torchrun`, all processes do it at once: the first one locks and records, all of them train.
+    """
+    crew = fabric_for("32-true", "training over several processes") if under_torchrun() else None
+    if crew:
+        crew.launch()
+    with ExitStack() as held:
+        first = crew is None or crew.is_global_zero
+        free = first and held.enter_context(folder.free(trial))
+        if not (crew.broadcast(free) if crew else free):
             return False
-        path = folder.checkpoint(trial)
-        numbers = trial.recipe.trial(trial.arm.settings, trial.seed, At(pictures, inputs, path, progress))
+        at = At(pictures, inputs, folder.checkpoint(trial), progress)
+        numbers = trial.recipe.trial(trial.arm.settings, trial.seed, at)
         if first:
-            folder.add(trial, numbers)
-            path.unlink(missing_ok=True)
-        fabric.barrier()
+            folder.finish(trial, numbers)
+        if crew:
+            crew.barrier()
         return True
 
 

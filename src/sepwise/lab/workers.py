@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from ..errors import SepwiseError
 from ..ops import keep_freed_memory
 from .data import Labelled, cifar10
 from .recipe import Inputs, named
-from .trials import Folder, Trial, attempt, attempt_together, trials
+from .trials import Folder, Trial, attempt, trials
 
 LOOK = 0.2  # seconds between looks at the workers
 Progress = Callable[[float, int], None]
@@ -51,9 +51,15 @@ def run(
         refusals = _in_processes(recipe, scale, folder, inputs, len(wanted), missing, workers, progress)
     else:
         refusals = _here(missing, Folder(folder), inputs, len(wanted), progress)
-    left = len(missing_of(wanted, Folder(folder)))
+    return left_of(wanted, Folder(folder), refusals)
+
+
+def left_of(wanted: Sequence[Trial], folder: Folder, refusals: Collection[str]) -> int:
+    """How many trials have no record after all; SepwiseError with every sentence when some were refused."""
+    left = len(missing_of(wanted, folder))
     if refusals:
-        raise SepwiseError("\n    ".join([f"{left} of {len(wanted)} trials of {recipe} are not done:", *refusals]))
+        name = wanted[0].recipe.name
+        raise SepwiseError("\n    ".join([f"{left} of {len(wanted)} trials of {name} are not done:", *refusals]))
     return left
 
 
@@ -70,7 +76,6 @@ def _here(
     keep_freed_memory()  # training would else spend a third of its time on new memory
     read = pictures(inputs, folder)
     refusals: dict[str, None] = {}
-    do = attempt_together if under_torchrun() else attempt
     for number, trial in enumerate(missing):
         before = total - len(missing) + number
 
@@ -79,7 +84,7 @@ def _here(
                 progress(before + done, total)
 
         try:
-            do(trial, folder, inputs, read, told)
+            attempt(trial, folder, inputs, read, told)
         except SepwiseError as refusal:
             refusals[str(refusal)] = None
         told(1.0)
