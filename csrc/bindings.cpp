@@ -1,4 +1,4 @@
-// The operator `sepwise::separable_conv2d` and what may be asked about it. The only file that knows tensors; written
+// The operators `sepwise::separable_conv2d` and `fused_block`, and what may be asked about them. The only file that knows tensors; written
 // against the stable ABI of LibTorch, so one library serves every PyTorch from 2.11 on. Python has explained what does
 // not fit; here it is only asserted.
 #include <torch/csrc/stable/library.h>
@@ -84,36 +84,66 @@ void parallel(int64_t jobs, void (*job)(void*, int64_t), void* context) {
 // ---- the call ----
 
 struct Arguments {
-  Tensor x, depthwise, pointwise;
-  std::optional<Tensor> bias, depthwise_bias;
-  Activation between, activation;
+  Tensor x, pointwise;
+  std::optional<Tensor> depthwise, bias, depthwise_bias, expand, expand_bias, residual;
+  Activation between, activation, widening = Activation::none;
+  std::optional<double> epsilon;    // of the normalization, where there is one
   Sizes stride, padding, dilation;  // (vertical, horizontal); padding (top, left, bottom, right)
   Precision precision;
   std::string kernel_name;  // empty: the first that can
 
-  // Takes everything from the stack.
-  explicit Arguments(StableIValue* stack)
-      : x(to<Tensor>(stack[0])),
-        depthwise(to<Tensor>(stack[1])),
-        pointwise(to<Tensor>(stack[2])),
-        bias(to<std::optional<Tensor>>(stack[3])),
-        depthwise_bias(to<std::optional<Tensor>>(stack[4])) {
-    const std::string between_name = to_optional_text(stack[5]), activation_name = to_optional_text(stack[6]);
-    stride = to<Sizes>(stack[7]);
-    padding = to<Sizes>(stack[8]);
-    dilation = to<Sizes>(stack[9]);
-    const std::string precision_name = to_text(stack[10]);
-    kernel_name = to_optional_text(stack[11]);
-    between = to_activation("between", between_name);
-    activation = to_activation("activation", activation_name);
-    precision = to_precision(precision_name);
-  }
+  Arguments(Tensor&& x, Tensor&& pointwise) : x(std::move(x)), pointwise(std::move(pointwise)) {}
 };
 
+// Takes everything from the stack, the first of it too.
+Arguments pair_from(StableIValue* stack) {
+  Arguments a(to<Tensor>(stack[0]), to<Tensor>(stack[2]));
+  a.depthwise = to<Tensor>(stack[1]);
+  a.bias = to<std::optional<Tensor>>(stack[3]);
+  a.depthwise_bias = to<std::optional<Tensor>>(stack[4]);
+  const std::string between = to_optional_text(stack[5]), activation = to_optional_text(stack[6]);
+  a.stride = to<Sizes>(stack[7]);
+  a.padding = to<Sizes>(stack[8]);
+  a.dilation = to<Sizes>(stack[9]);
+  const std::string precision = to_text(stack[10]);
+  a.kernel_name = to_optional_text(stack[11]);
+  a.between = to_activation("between", between);
+  a.activation = to_activation("activation", activation);
+  a.precision = to_precision(precision);
+  return a;
+}
+
+Arguments block_from(StableIValue* stack) {
+  Arguments a(to<Tensor>(stack[0]), to<Tensor>(stack[2]));
+  a.depthwise = to<std::optional<Tensor>>(stack[1]);
+  a.bias = to<std::optional<Tensor>>(stack[3]);
+  a.depthwise_bias = to<std::optional<Tensor>>(stack[4]);
+  a.expand = to<std::optional<Tensor>>(stack[5]);
+  a.expand_bias = to<std::optional<Tensor>>(stack[6]);
+  a.residual = to<std::optional<Tensor>>(stack[7]);
+  const std::string widening = to_optional_text(stack[8]), between = to_optional_text(stack[9]);
+  a.epsilon = to<std::optional<double>>(stack[10]);
+  const std::string activation = to_optional_text(stack[11]);
+  a.stride = to<Sizes>(stack[12]);
+  a.padding = to<Sizes>(stack[13]);
+  a.dilation = to<Sizes>(stack[14]);
+  const std::string precision = to_text(stack[15]);
+  a.kernel_name = to_optional_text(stack[16]);
+  a.widening = to_activation("widening", widening);
+  a.between = to_activation("between", between);
+  a.activation = to_activation("activation", activation);
+  a.precision = to_precision(precision);
+  return a;
+}
+
 // Not `kernel`: Inductor has an argument of that name.
-const std::string arguments =
+const std::string pair_arguments =
     "(Tensor x, Tensor depthwise, Tensor pointwise, Tensor? bias, Tensor? depthwise_bias, str? between, "
     "str? activation, int[2] stride, SymInt[4] padding, int[2] dilation, str precision, str? kernel_name=None)";
+const std::string block_arguments =
+    "(Tensor x, Tensor? depthwise, Tensor pointwise, Tensor? bias, Tensor? depthwise_bias, Tensor? expand, "
+    "Tensor? expand_bias, Tensor? residual, str? widening, str? between, float? epsilon, str? activation, "
+    "int[2] stride, SymInt[4] padding, int[2] dilation, str precision, str? kernel_name=None)";
 
 int64_t extent(int64_t size, int64_t before, int64_t after, int64_t kernel, int64_t stride, int64_t dilation) {
   const int64_t room = size + before + after - dilation * (kernel - 1) - 1;
@@ -122,31 +152,57 @@ int64_t extent(int64_t size, int64_t before, int64_t after, int64_t kernel, int6
 }
 
 Conv conv_of(const Arguments& a) {
-  STD_TORCH_CHECK(a.x.dim() == 4 && a.depthwise.dim() == 4 && a.pointwise.dim() == 4 && a.stride.size() == 2 &&
-                      a.padding.size() == 4 && a.dilation.size() == 2,
+  STD_TORCH_CHECK(a.x.dim() == 4 && (!a.depthwise || a.depthwise->dim() == 4) && a.pointwise.dim() == 4 &&
+                      (!a.expand || a.expand->dim() == 4) && a.stride.size() == 2 && a.padding.size() == 4 &&
+                      a.dilation.size() == 2,
                   "sepwise::separable_conv2d: tensors need four axes, padding four numbers, stride and dilation two");
-  const auto x = a.x.sizes(), depthwise = a.depthwise.sizes(), pointwise = a.pointwise.sizes();
-  for (int64_t size : {x[1], x[2], x[3], depthwise[0], depthwise[2], depthwise[3], pointwise[0], a.stride[0],
-                       a.stride[1], a.dilation[0], a.dilation[1]})
+  const auto x = a.x.sizes(), pointwise = a.pointwise.sizes();
+  for (int64_t size : {x[1], x[2], x[3], pointwise[0], pointwise[1], a.stride[0], a.stride[1], a.dilation[0],
+                       a.dilation[1]})
     STD_TORCH_CHECK(size >= 1, "sepwise::separable_conv2d: sizes, stride and dilation start at 1");
   for (int64_t pad : a.padding) STD_TORCH_CHECK(pad >= 0, "sepwise::separable_conv2d: padding starts at 0");
-  STD_TORCH_CHECK(depthwise[0] % x[1] == 0 && depthwise[1] == 1 && pointwise[1] == depthwise[0] && pointwise[2] == 1 &&
-                      pointwise[3] == 1,
-                  "sepwise::separable_conv2d: depthwise must be (C * multiplier, 1, KH, KW), pointwise (O, C * "
-                  "multiplier, 1, 1)");
-  for (const auto& [bias, length] : {std::pair{&a.bias, pointwise[0]}, std::pair{&a.depthwise_bias, depthwise[0]}})
-    STD_TORCH_CHECK(!*bias || ((*bias)->dim() == 1 && (*bias)->size(0) == length),
-                    "sepwise::separable_conv2d: a bias must hold one number for each channel");
   Conv conv{};
   conv.batch = x[0], conv.channels = x[1], conv.height = x[2], conv.width = x[3];
-  conv.multiplier = depthwise[0] / x[1], conv.out_channels = pointwise[0];
-  conv.kernel_h = depthwise[2], conv.kernel_w = depthwise[3];
+  conv.multiplier = 1, conv.out_channels = pointwise[0];
+  if (a.expand) {
+    const auto expand = a.expand->sizes();
+    STD_TORCH_CHECK(a.depthwise && expand[0] >= 1 && expand[1] == x[1] && expand[2] == 1 && expand[3] == 1,
+                    "sepwise::fused_block: expand must be (E, C, 1, 1), and a depthwise step must follow it");
+    conv.expanded = x[1], conv.channels = expand[0];
+  }
+  if (a.depthwise) {
+    const auto depthwise = a.depthwise->sizes();
+    STD_TORCH_CHECK(depthwise[0] >= 1 && depthwise[2] >= 1 && depthwise[3] >= 1 && depthwise[0] % conv.channels == 0 &&
+                        depthwise[1] == 1,
+                    "sepwise::separable_conv2d: depthwise must be (C * multiplier, 1, KH, KW)");
+    conv.multiplier = depthwise[0] / conv.channels;
+    conv.kernel_h = depthwise[2], conv.kernel_w = depthwise[3];
+  } else {
+    STD_TORCH_CHECK(!a.depthwise_bias && a.between == Activation::none && a.stride == Sizes({1, 1}) &&
+                        a.padding == Sizes({0, 0, 0, 0}),
+                    "sepwise::fused_block: without a depthwise step there is nothing to stride, pad or activate");
+  }
+  STD_TORCH_CHECK(pointwise[1] == conv.mid_channels() && pointwise[2] == 1 && pointwise[3] == 1,
+                  "sepwise::separable_conv2d: pointwise must be (O, C * multiplier, 1, 1)");
+  for (const auto& [bias, length] : {std::pair{&a.bias, pointwise[0]}, std::pair{&a.depthwise_bias, conv.mid_channels()},
+                                     std::pair{&a.expand_bias, a.expand ? conv.channels : 0}})
+    STD_TORCH_CHECK(!*bias || ((*bias)->dim() == 1 && (*bias)->size(0) == length),
+                    "sepwise::separable_conv2d: a bias must hold one number for each channel");
   conv.stride_h = a.stride[0], conv.stride_w = a.stride[1];
   conv.dilation_h = a.dilation[0], conv.dilation_w = a.dilation[1];
   conv.pad_top = a.padding[0], conv.pad_left = a.padding[1];
-  conv.out_height = extent(x[2], a.padding[0], a.padding[2], conv.kernel_h, conv.stride_h, conv.dilation_h);
-  conv.out_width = extent(x[3], a.padding[1], a.padding[3], conv.kernel_w, conv.stride_w, conv.dilation_w);
-  conv.between = a.between, conv.activation = a.activation;
+  const int64_t kernel_h = a.depthwise ? conv.kernel_h : 1, kernel_w = a.depthwise ? conv.kernel_w : 1;
+  conv.out_height = extent(x[2], a.padding[0], a.padding[2], kernel_h, conv.stride_h, conv.dilation_h);
+  conv.out_width = extent(x[3], a.padding[1], a.padding[3], kernel_w, conv.stride_w, conv.dilation_w);
+  conv.between = a.between, conv.activation = a.activation, conv.widening = a.widening;
+  conv.normalized = a.epsilon.has_value(), conv.epsilon = static_cast<float>(a.epsilon.value_or(0));
+  if (a.residual) {
+    const auto sizes = a.residual->sizes();
+    STD_TORCH_CHECK(a.residual->dim() == 4 && sizes[0] == conv.batch && sizes[1] == conv.out_channels &&
+                        sizes[2] == conv.out_height && sizes[3] == conv.out_width &&
+                        a.residual->scalar_type() == a.x.scalar_type(),
+                    "sepwise::fused_block: the residual must have the size and dtype of the result");
+  }
   return conv;
 }
 
@@ -208,19 +264,20 @@ Tensor alias(const Tensor& tensor) {
 }
 
 std::shared_ptr<const PackedWeights> packed(const Arguments& a, const Conv& conv, const Kernel& kernel) {
-  const std::array<std::optional<Tensor>, 4> weights = {a.depthwise, a.depthwise_bias, a.pointwise, a.bias};
+  const std::array<std::optional<Tensor>, 6> weights = {a.depthwise, a.depthwise_bias, a.pointwise,
+                                                        a.bias,      a.expand,         a.expand_bias};
   PackRequest request{&kernel, &conv, {}, true};
-  for (size_t i = 0; i < 4; i++) request.sources[i] = source_of(weights[i], request.may_keep);
+  for (size_t i = 0; i < weights.size(); i++) request.sources[i] = source_of(weights[i], request.may_keep);
 
   const auto pack = [&](void* memory) {
-    std::array<std::optional<Tensor>, 4> plain = weights;
-    std::array<const void*, 4> data{};
-    for (size_t i = 0; i < 4; i++) {
+    std::array<std::optional<Tensor>, 6> plain = weights;
+    std::array<const void*, 6> data{};
+    for (size_t i = 0; i < weights.size(); i++) {
       if (!plain[i]) continue;
       plain[i] = torch::stable::contiguous(torch::stable::to(*plain[i], a.x.scalar_type()));
       data[i] = plain[i]->const_data_ptr();
     }
-    kernel.pack(conv, Weights{data[0], data[1], data[2], data[3]}, memory);
+    kernel.pack(conv, Weights{data[0], data[1], data[2], data[3], data[4], data[5]}, memory);
   };
   const auto hold = [&]() -> std::shared_ptr<void> {
     auto held = std::make_shared<std::vector<Tensor>>();
@@ -233,27 +290,32 @@ std::shared_ptr<const PackedWeights> packed(const Arguments& a, const Conv& conv
 
 // ---- operators ----
 
-Tensor separable_conv2d(const Arguments& a) {
+Tensor laid_out(const Tensor& x) {
+  return is_channels_last(x) ? x : torch::stable::contiguous(x, MemoryFormat::ChannelsLast);
+}
+
+Tensor compute(const Arguments& a) {
   const Conv conv = conv_of(a);
-  const Kernel& kernel = choose(conv, type_of(a.x), a.precision, a.kernel_name);
+  const Kernel& kernel = choose(conv, type_of(a.x), a.precision, a.kernel_name, a.residual.has_value());
   const std::array size = {conv.batch, conv.out_channels, conv.out_height, conv.out_width};
   const Tensor y = torch::stable::empty({size.data(), size.size()}, a.x.scalar_type(), std::nullopt, a.x.device(),
                                         std::nullopt, MemoryFormat::ChannelsLast);
   if (conv.batch == 0) return y;
-  const Tensor x = is_channels_last(a.x) ? a.x : torch::stable::contiguous(a.x, MemoryFormat::ChannelsLast);
+  const Tensor x = laid_out(a.x);
+  const std::optional<Tensor> residual = a.residual ? std::optional(laid_out(*a.residual)) : std::nullopt;
   const auto weights = packed(a, conv, kernel);
   const Host host{parallel, torch::stable::get_num_threads(), scratch};
-  kernel.run(Task{conv, weights->data(), x.const_data_ptr(), y.mutable_data_ptr(), host});
+  kernel.run(Task{conv, weights->data(), x.const_data_ptr(), y.mutable_data_ptr(), host,
+                  residual ? residual->const_data_ptr() : nullptr});
   return y;
 }
 
-void boxed_separable_conv2d(StableIValue* stack, uint64_t, uint64_t) {
-  stack[0] = from(separable_conv2d(Arguments(stack)));
-}
+void separable_conv2d(StableIValue* stack, uint64_t, uint64_t) { stack[0] = from(compute(pair_from(stack))); }
+void fused_block(StableIValue* stack, uint64_t, uint64_t) { stack[0] = from(compute(block_from(stack))); }
 
 // The name of the kernel that would run.
-void boxed_kernel_for(StableIValue* stack, uint64_t, uint64_t) {
-  const Arguments a(stack);
+void kernel_for(StableIValue* stack, uint64_t, uint64_t) {
+  const Arguments a = pair_from(stack);
   stack[0] = from(std::string(choose(conv_of(a), type_of(a.x), a.precision, a.kernel_name).name));
 }
 
@@ -283,8 +345,9 @@ std::vector<int64_t> count_packed_weights() {
 }  // namespace sepwise
 
 STABLE_TORCH_LIBRARY(sepwise, m) {
-  m.def(("separable_conv2d" + sepwise::arguments + " -> Tensor").c_str());
-  m.def(("kernel_for" + sepwise::arguments + " -> str").c_str());
+  m.def(("separable_conv2d" + sepwise::pair_arguments + " -> Tensor").c_str());
+  m.def(("fused_block" + sepwise::block_arguments + " -> Tensor").c_str());
+  m.def(("kernel_for" + sepwise::pair_arguments + " -> str").c_str());
   m.def("kernels() -> str[]");
   m.def("machine() -> str[]");
   m.def("packed_weights() -> int[]");
@@ -292,8 +355,9 @@ STABLE_TORCH_LIBRARY(sepwise, m) {
 }
 
 STABLE_TORCH_LIBRARY_IMPL(sepwise, CPU, m) {
-  m.impl("separable_conv2d", &sepwise::boxed_separable_conv2d);
-  m.impl("kernel_for", &sepwise::boxed_kernel_for);
+  m.impl("separable_conv2d", &sepwise::separable_conv2d);
+  m.impl("fused_block", &sepwise::fused_block);
+  m.impl("kernel_for", &sepwise::kernel_for);
 }
 
 STABLE_TORCH_LIBRARY_IMPL(sepwise, CompositeExplicitAutograd, m) {

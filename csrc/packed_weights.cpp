@@ -11,6 +11,7 @@
 #include <mutex>
 #include <new>
 #include <optional>
+#include <tuple>
 #include <unordered_map>
 #include <utility>
 #include <vector>
@@ -36,13 +37,14 @@ int64_t now() {
 
 // Where and in what form weights lie, and for which kernel they are packed: packed weights depend on nothing else of a
 // convolution.
-using Key = std::array<int64_t, 6 + 4 * 7>;
+constexpr size_t sources = std::tuple_size_v<decltype(PackRequest::sources)>;
+using Key = std::array<int64_t, 7 + sources * 7>;
 
 Key key_of(const PackRequest& request) {
   const Conv& conv = *request.conv;
-  Key key = {reinterpret_cast<int64_t>(request.kernel), conv.channels, conv.multiplier,
-             conv.out_channels,                         conv.kernel_h, conv.kernel_w};
-  int64_t* next = key.data() + 6;
+  Key key = {reinterpret_cast<int64_t>(request.kernel), conv.channels, conv.multiplier, conv.out_channels,
+             conv.kernel_h,                             conv.kernel_w, conv.expanded};
+  int64_t* next = key.data() + 7;
   for (const Source& source : request.sources) {
     *next++ = reinterpret_cast<int64_t>(source.data);
     *next++ = source.bytes;
@@ -77,7 +79,7 @@ bool each_part(const Source& source, Visit visit) {
 class Snapshot {
  public:
   explicit Snapshot(const PackRequest& request) {
-    for (int i = 0; i < 4; i++) {
+    for (size_t i = 0; i < sources; i++) {
       versions_[i] = request.sources[i].version;
       each_part(request.sources[i], [&](const char* data, int64_t bytes) {
         content_.insert(content_.end(), data, data + bytes);
@@ -88,7 +90,7 @@ class Snapshot {
 
   bool still_true(const PackRequest& request) const {
     const char* seen = content_.data();
-    for (int i = 0; i < 4; i++) {
+    for (size_t i = 0; i < sources; i++) {
       const bool same = request.sources[i].version == versions_[i] &&
                         each_part(request.sources[i], [&](const char* data, int64_t bytes) {
                           const bool equal = std::memcmp(seen, data, bytes) == 0;
@@ -112,7 +114,7 @@ class Snapshot {
   }
 
  private:
-  int64_t versions_[4];
+  int64_t versions_[sources];
   std::vector<char> content_;
 };
 

@@ -11,6 +11,7 @@
 // where weights that are used more often want their place.
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -34,7 +35,7 @@ struct Source {
 struct PackRequest {
   const Kernel* kernel;
   const Conv* conv;
-  Source sources[4];
+  std::array<Source, 6> sources;
   bool may_keep;  // false: changes of the weights cannot be seen
 };
 

@@ -26,6 +26,19 @@ class Case:
     activation: str | None = None
 
 
+@dataclass(frozen=True)
+class Block(Case):
+    """One call of `fused_block`: a case with steps around it; a kernel of (0, 0) is no depthwise step.
+
+    expanded    channels of x, which a pointwise step expands to `channels` first; 0: there is none
+    """
+
+    expanded: int = 0
+    widening: str | None = None
+    normalized: bool = False
+    residual: bool = False
+
+
 def pads(padding: Any, size: Sequence[int], extents: Sequence[int], stride: Sequence[int]) -> list[tuple[int, int]]:
     """Pixels (low, high) added along each axis; "same" puts the odd one at the high end."""
     if padding == "same":
@@ -97,4 +110,30 @@ CASES = [
     Case("no bias", 4, 6, (6, 5), bias=False),
     Case("biases and activations", 5, 7, (6, 7), padding=1, depthwise_bias=True, between="relu", activation="relu6"),
     Case("multiplier 4, all at once", 3, 5, (8, 7), (3, 2), 4, 2, (2, 1), "same", 1, True, True, "relu6", "relu"),
+]
+
+# Calls of `fused_block`. Expanded rows lie in a band that goes on downwards: pictures, parts of threads, strides and
+# paddings are where it begins anew; rows of more than 256 outputs are cut.
+BLOCKS = [
+    Block("expanded", 40, 24, (9, 11), padding=1, expanded=12, residual=False, between="relu6", widening="relu6"),
+    Block("expanded, added", 96, 16, (14, 14), padding=1, expanded=16, residual=True, widening="relu6", batch=1),
+    Block("expanded, stride 2", 33, 20, (13, 9), padding=1, stride=2, expanded=7, widening="relu"),
+    Block("expanded, 7 x 7", 18, 33, (10, 8), kernel=(7, 7), padding=3, expanded=5, batch=3),
+    Block("expanded, 5 x 5, stride 2, same", 64, 8, (12, 12), (5, 5), stride=2, padding="same", expanded=16, batch=9),
+    Block("expanded, dilation", 9, 6, (9, 12), padding=2, dilation=2, expanded=4, widening="hardswish"),
+    Block("expanded, stride beyond the kernel", 9, 6, (13, 12), (2, 2), stride=3, expanded=4),
+    Block("expanded, rows of padding alone", 9, 6, (2, 3), padding=7, expanded=4),
+    Block("expanded, wide", 6, 5, (3, 300), padding=1, expanded=3, batch=1, residual=True),
+    Block("expanded, multiplier 2", 7, 9, (6, 7), padding=1, multiplier=2, expanded=5, depthwise_bias=True),
+    Block("expanded, many pictures", 12, 8, (3, 3), padding=1, batch=14, expanded=6, residual=True),
+    Block("pointwise alone", 40, 72, (9, 7), kernel=(0, 0), batch=2, activation="relu"),
+    Block("pointwise alone, one channel", 1, 1, (3, 3), kernel=(0, 0)),
+    Block("pointwise alone, added", 17, 33, (7, 40), kernel=(0, 0), residual=True, activation="gelu"),
+    Block("pointwise alone, long reduction", 400, 5, (3, 3), kernel=(0, 0), residual=True),
+    Block("normalized", 48, 20, (8, 9), (7, 7), padding=3, normalized=True, activation="gelu"),
+    Block("normalized, a tail", 37, 20, (8, 9), padding=1, normalized=True, bias=False),
+    Block("everything", 70, 35, (9, 10), padding=1, expanded=30, normalized=True, residual=True, widening="silu"),
+    Block("added", 33, 65, (5, 6), padding=1, residual=True, activation="relu"),
+    Block("added, three channels", 33, 3, (5, 6), padding=1, residual=True, stride=2),
+    Block("empty batch, expanded", 4, 6, (6, 5), padding=1, batch=0, expanded=3),
 ]

@@ -25,26 +25,27 @@ namespace {
 struct Case {
   std::string name;
   Conv conv;
-  bool bias, depthwise_bias;
+  bool bias, depthwise_bias, residual;
 };
 
 bool read_case(Case& one) {
   char name[200];
-  long v[20];
-  const int got = scanf(" %199[^|]|%ld%ld%ld%ld%ld%ld%ld%ld%ld%ld%ld%ld%ld%ld%ld%ld%ld%ld%ld%ld", name, v, v + 1, v + 2,
-                        v + 3, v + 4, v + 5, v + 6, v + 7, v + 8, v + 9, v + 10, v + 11, v + 12, v + 13, v + 14,
-                        v + 15, v + 16, v + 17, v + 18, v + 19);
+  constexpr int count = 24;
+  long v[count];
+  int got = scanf(" %199[^|]|", name);
+  for (int i = 0; got == i + 1 && i < count; i++) got += scanf("%ld", v + i) == 1;
   if (got == EOF) return false;
-  if (got != 21) {
-    fprintf(stderr, "a case is a name, a bar and 20 integers; %d of these were read\n", got);
+  if (got != count + 1) {
+    fprintf(stderr, "a case is a name, a bar and %d integers; %d of these were read\n", count, got);
     exit(2);
   }
   one.name = name;
   one.conv = {.batch = v[0], .channels = v[1], .height = v[2], .width = v[3], .multiplier = v[4],
               .out_channels = v[5], .out_height = v[6], .out_width = v[7], .kernel_h = v[8], .kernel_w = v[9],
               .stride_h = v[10], .stride_w = v[11], .dilation_h = v[12], .dilation_w = v[13], .pad_top = v[14],
-              .pad_left = v[15], .between = (Activation)v[16], .activation = (Activation)v[17]};
-  one.bias = v[18], one.depthwise_bias = v[19];
+              .pad_left = v[15], .between = (Activation)v[16], .activation = (Activation)v[17], .expanded = v[20],
+              .widening = (Activation)v[21], .normalized = v[22] != 0, .epsilon = 0.5f};
+  one.bias = v[18], one.depthwise_bias = v[19], one.residual = v[23];
   return true;
 }
 
@@ -105,11 +106,14 @@ struct Question {
 
 Question question_of(const Case& one, const Kernel& kernel) {
   const Conv& conv = one.conv;
-  Numbers numbers{small_integers(conv.batch * conv.height * conv.width * conv.channels),
+  Numbers numbers{small_integers(conv.batch * conv.height * conv.width * conv.in_channels()),
                   small_integers(conv.mid_channels() * conv.kernel_h * conv.kernel_w),
                   small_integers(one.depthwise_bias ? conv.mid_channels() : 0),
                   small_integers(conv.out_channels * conv.mid_channels()),
-                  small_integers(one.bias ? conv.out_channels : 0)};
+                  small_integers(one.bias ? conv.out_channels : 0),
+                  small_integers(conv.expanded * conv.channels),
+                  small_integers(conv.expanded && one.bias ? conv.channels : 0),
+                  small_integers(one.residual ? conv.out_pixels() * conv.out_channels : 0)};
   Expected expected = naive(conv, numbers, kernel.type, kernel.precision);
   return {std::move(numbers), std::move(expected)};
 }
@@ -126,16 +130,20 @@ bool check(const Conv& conv, const Question& question, const Kernel& kernel, Pla
     const auto depthwise_bias = slab_of("depthwise bias", numbers.depthwise_bias, type, place);
     const auto pointwise = slab_of("pointwise", numbers.pointwise, type, place);
     const auto bias = slab_of("bias", numbers.bias, type, place);
-    kernel.pack(conv,
-                {depthwise->data(), depthwise_bias ? depthwise_bias->data() : nullptr, pointwise->data(),
-                 bias ? bias->data() : nullptr},
+    const auto expand = slab_of("expand", numbers.expand, type, place);
+    const auto expand_bias = slab_of("expand bias", numbers.expand_bias, type, place);
+    const auto data = [](const auto& slab) { return slab ? slab->data() : nullptr; };
+    kernel.pack(conv, {data(depthwise), data(depthwise_bias), data(pointwise), data(bias), data(expand),
+                       data(expand_bias)},
                 packed.data());
   }
   const auto x = slab_of("x", numbers.x, type, place);
   if (fault == "value" && x) write(x->data(), numbers.x.size() / 2, 3, type);
   Slab y("y", conv.out_pixels() * conv.out_channels * unit, unit, place);
 
-  Task task{conv, packed.data(), x ? x->data() : nullptr, y.data(), {host_parallel, host_threads, host_scratch}};
+  const auto residual = slab_of("residual", numbers.residual, type, place);
+  Task task{conv, packed.data(), x ? x->data() : nullptr, y.data(), {host_parallel, host_threads, host_scratch},
+            residual ? residual->data() : nullptr};
   if (fault == "fewer") task.conv.batch -= 1;
   if (fault == "more") task.conv.batch += 1;
   if (fault == "x-early") task.x = (const char*)task.x - unit;
@@ -168,6 +176,7 @@ bool check_all(const Kernel& kernel, const std::vector<Case>& cases, const std::
 #endif
   int ran = 0, failed = 0;
   for (const Case& one : cases) {
+    if (is_block(one.conv, one.residual) && !kernel.knows_blocks) continue;
     const Question question = question_of(one, kernel);
     for (Place place : places) {
       host_threads = place == Place::back ? 3 : 1;

@@ -15,6 +15,7 @@
 
 struct Numbers {
   std::vector<double> x, depthwise, depthwise_bias, pointwise, bias;  // empty: no bias
+  std::vector<double> expand, expand_bias, residual;                  // empty: none
 };
 
 inline double activated(sepwise::Activation kind, double x) {
@@ -46,13 +47,44 @@ struct Expected {
 
 inline bool is_clamp(sepwise::Activation kind) { return kind <= sepwise::Activation::relu6; }
 
+// What the depthwise step reads: x, or x expanded.
+inline std::vector<double> widened(const sepwise::Conv& conv, const Numbers& numbers, bool half) {
+  if (!conv.expanded) return numbers.x;
+  std::vector<double> wide;
+  for (int64_t pixel = 0; pixel < conv.batch * conv.height * conv.width; pixel++)
+    for (int64_t c = 0; c < conv.channels; c++) {
+      double sum = numbers.expand_bias.empty() ? 0 : numbers.expand_bias[c];
+      for (int64_t i = 0; i < conv.expanded; i++)
+        sum += numbers.x[pixel * conv.expanded + i] * numbers.expand[c * conv.expanded + i];
+      const float value = (float)activated(conv.widening, sum);
+      wide.push_back(half ? rounded_to_bf16(value) : value);
+    }
+  return wide;
+}
+
+// Returns how many times the spread of the numbers the largest of them is: rounding grows by as much.
+inline double normalize(std::vector<double>& mid, double epsilon, bool half) {
+  double mean = 0, variance = 0;
+  for (double number : mid) mean += number / (double)mid.size();
+  for (double number : mid) variance += (number - mean) * (number - mean) / (double)mid.size();
+  double largest = 0;
+  for (double& number : mid) {
+    largest = fmax(largest, fabs(number));
+    const float value = (float)((number - mean) / sqrt(variance + epsilon));
+    number = half ? rounded_to_bf16(value) : value;
+  }
+  return largest / sqrt(variance + epsilon);
+}
+
 inline Expected naive(const sepwise::Conv& conv, const Numbers& numbers, sepwise::Type type,
                       sepwise::Precision precision) {
   const bool half_out = type == sepwise::Type::bfloat16;
   const bool half_mid = half_out || precision == sepwise::Precision::medium;
   const double unit = half_mid ? 0x1p-7 : precision == sepwise::Precision::high ? 0x1p-15 : 0x1p-18;
   const int64_t mids = conv.mid_channels(), taps = conv.kernel_h * conv.kernel_w;
-  Expected expected{{}, {}, is_clamp(conv.between) && is_clamp(conv.activation)};
+  const bool exact = is_clamp(conv.between) && is_clamp(conv.activation) && is_clamp(conv.widening) && !conv.normalized;
+  Expected expected{{}, {}, exact};
+  const std::vector<double> wide = widened(conv, numbers, half_out);
   std::vector<double> mid(mids);
   for (int64_t pixel = 0; pixel < conv.out_pixels(); pixel++) {
     const int64_t column = pixel % conv.out_width, row = pixel / conv.out_width % conv.out_height;
@@ -64,12 +96,14 @@ inline Expected naive(const sepwise::Conv& conv, const Numbers& numbers, sepwise
           const int64_t i = row * conv.stride_h + u * conv.dilation_h - conv.pad_top;
           const int64_t j = column * conv.stride_w + v * conv.dilation_w - conv.pad_left;
           if (i < 0 || i >= conv.height || j < 0 || j >= conv.width) continue;
-          sum += numbers.x[((image * conv.height + i) * conv.width + j) * conv.channels + q / conv.multiplier] *
+          sum += wide[((image * conv.height + i) * conv.width + j) * conv.channels + q / conv.multiplier] *
                  numbers.depthwise[q * taps + u * conv.kernel_w + v];
         }
+      if (!conv.has_depthwise()) sum = wide[pixel * conv.channels + q];
       const float value = (float)activated(conv.between, sum);
       mid[q] = half_mid ? rounded_to_bf16(value) : value;
     }
+    const double grown = conv.normalized ? normalize(mid, conv.epsilon, half_mid) : 0;
     for (int64_t o = 0; o < conv.out_channels; o++) {
       double sum = numbers.bias.empty() ? 0 : numbers.bias[o], size = fabs(sum);
       for (int64_t q = 0; q < mids; q++) {
@@ -77,13 +111,17 @@ inline Expected naive(const sepwise::Conv& conv, const Numbers& numbers, sepwise
         sum += product;
         size += fabs(product);
       }
+      if (!numbers.residual.empty()) {
+        const double added = numbers.residual[pixel * conv.out_channels + o];
+        sum += added, size += fabs(added);
+      }
       if (size >= 0x1p24) {
         fprintf(stderr, "this case is too large: sums up to %g, exact in float32 only below 2^24\n", size);
         exit(2);
       }
       const float value = (float)activated(conv.activation, sum);
       expected.y.push_back(half_out ? rounded_to_bf16(value) : value);
-      expected.slack.push_back(expected.exact ? 0 : (size + 1) * unit);
+      expected.slack.push_back(expected.exact ? 0 : (size + 1) * (unit + grown * 0x1p-22));
     }
   }
   return expected;

@@ -29,7 +29,7 @@ void run_amx(const Task& task) {
 
 template <class C>
 constexpr Kernel amx_kernel_of(const char* name, Type type, Precision precision) {
-  return Kernel{name, Isa::amx, type, precision, Packed<C>::bytes, pack<C>, run_amx<C>};
+  return Kernel{name, Isa::amx, type, precision, Packed<C>::bytes, pack<C>, run_amx<C>, nullptr, false};
 }
 
 }  // namespace

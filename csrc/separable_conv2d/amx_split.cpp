@@ -119,7 +119,8 @@ constexpr Kernel split_kernel_of(const char* name, Precision precision) {
                 .packed_bytes = SplitPacked<C>::bytes,
                 .pack = pack_split<C>,
                 .run = run_split<C>,
-                .pays = pays<C::parts>};
+                .pays = pays<C::parts>,
+                .knows_blocks = false};
 }
 
 }  // namespace

@@ -18,6 +18,7 @@
 #include "matmul.h"
 #include "order.h"
 #include "regions.h"
+#include "steps.h"
 
 namespace sepwise {
 namespace {
@@ -25,11 +26,14 @@ namespace {
 constexpr int64_t alignment = 64;
 SEPWISE_INLINE int64_t round_up(int64_t value, int64_t unit) { return (value + unit - 1) / unit * unit; }
 
-// Packed weights: the depthwise part, the panels of the pointwise part, and what C::Rows adds.
+// Packed weights: the depthwise part, the panels of the pointwise part, what C::Rows adds, and the panels of the
+// expanding step, on a boundary of `alignment`.
 template <class C>
 struct Packed {
   using Order = ChannelOrder<C>;
-  static int64_t depthwise_floats(const Conv& conv) { return Order(conv).blocks() * conv.multiplier * Order::filter(conv); }
+  static int64_t depthwise_floats(const Conv& conv) {
+    return conv.has_depthwise() ? Order(conv).blocks() * conv.multiplier * Order::filter(conv) : 0;
+  }
   static int64_t panel_floats(const Conv& conv) {
     const int64_t left = conv.out_channels % Order::width;
     const int64_t full = conv.out_channels / Order::width;
@@ -37,7 +41,11 @@ struct Packed {
     return (Order(conv).words() + 1) * lanes;
   }
   using Rows = typename RowsOf<C>::type;
+  static int64_t expand_at(const Conv& conv) {
+    return round_up(depthwise_floats(conv) + panel_floats(conv) + Rows::floats(conv), alignment / 4);
+  }
   static size_t bytes(const Conv& conv) {
+    if (conv.expanded) return (expand_at(conv) + panel_floats(Expansion<C>::step_of(conv))) * 4;
     return (depthwise_floats(conv) + panel_floats(conv) + Rows::floats(conv)) * 4;
   }
 };
@@ -80,9 +88,12 @@ template <class C>
 void pack(const Conv& conv, const Weights& weights, void* packed) {
   memset(packed, 0, Packed<C>::bytes(conv));
   float* part = (float*)packed;
-  pack_depthwise<C>(conv, weights, part);
+  if (conv.has_depthwise()) pack_depthwise<C>(conv, weights, part);
   pack_pointwise<C>(conv, weights, part += Packed<C>::depthwise_floats(conv));
   Packed<C>::Rows::pack(conv, weights, part += Packed<C>::panel_floats(conv));
+  if (!conv.expanded) return;
+  const Weights expand{nullptr, nullptr, weights.expand, weights.expand_bias};
+  pack_pointwise<C>(Expansion<C>::step_of(conv), expand, (float*)packed + Packed<C>::expand_at(conv));
 }
 
 // About how many output pixels make a tile. Small enough for the tile to stay in the nearest cache, large enough for a
@@ -105,13 +116,21 @@ struct Run {
   MatmulBlock matmul_table[C::rows + 1][3];
   const float* panels;
   Regions regions;
+  int64_t places;  // in a row of the tile
   int64_t next;
+  Expansion<C> expansion;
+  Descent descent;
 
-  void tile(const Region& region, Tile memory, Ahead& ahead) {
+  // `x`: what the depthwise step reads.
+  void tile(const Region& region, const char* x, Tile memory, Ahead& ahead) {
     const Conv& conv = task->conv;
-    depthwise_region<C>(depthwise, depthwise_kernel, (const char*)task->x, region, memory);
+    if (conv.has_depthwise())
+      depthwise_region<C>(depthwise, depthwise_kernel, x, region, memory);
+    else
+      copy_region<C>(conv, x, region, memory);
     char* out[Region::most_pixels];
     const int64_t pixels = region.find_pixels(conv, task->y, conv.out_channels * C::Output::bytes, out);
+    if (conv.normalized) normalize_rows<C>(conv, places, pixels, memory);
     matmul_range<C>(matmul, matmul_table, memory.data, pixels, panels, out, conv.out_channels, ahead);
   }
 
@@ -124,6 +143,7 @@ struct Run {
     const int64_t row_bytes = run.matmul.row_bytes;
     Tile memory{(char*)run.task->host.scratch(0, run.regions.pixels() * row_bytes), row_bytes};
     const Conv& conv = run.task->conv;
+    const char* x = (const char*)run.task->x;
     // To look ahead is to take a tile before its time; where there are few, another thread waits for it.
     const bool looks_ahead = Ahead::pays(conv, run.depthwise.pixel_bytes) &&
                              run.regions.count() >= 16 * run.task->host.threads;
@@ -137,16 +157,48 @@ struct Run {
         ahead.clear();
         if (index < run.regions.count()) {
           run.regions.get(index, regions[!here]);
-          ahead.aim(conv, (const char*)run.task->x, run.depthwise.pixel_bytes, regions[!here]);
+          ahead.aim(conv, x, run.depthwise.pixel_bytes, regions[!here]);
         }
-        run.tile(regions[here], memory, ahead);
+        run.tile(regions[here], x, memory, ahead);
         here = !here;
       } else {
-        run.tile(regions[here], memory, ahead);
+        run.tile(regions[here], x, memory, ahead);
         index = run.take();
         if (index < run.regions.count()) run.regions.get(index, regions[here]);
       }
     }
+  }
+
+  // The same where x is expanded first: parts of y, downwards, so that the band goes on.
+  static void share_descending(void* context, int64_t) {
+    Run& run = *(Run*)context;
+    FlushSubnormals flush;
+    const Conv& conv = run.task->conv;
+    const Descent& descent = run.descent;
+    const int64_t row_bytes = run.matmul.row_bytes, narrow = run.expansion.matmul.row_bytes;
+    const int64_t bytes = descent.pixels() * row_bytes, narrow_bytes = run.expansion.pixels * narrow;
+    char* scratch = (char*)run.task->host.scratch(0, bytes > narrow_bytes ? bytes : narrow_bytes);
+    char* memory = (char*)run.task->host.scratch(1, descent.band_rows() * run.expansion.line_bytes);
+    Band<C> band(run.expansion, memory);
+    Ahead nothing;
+    nothing.clear();
+    Region region;
+    for (int64_t part = run.take(); part < descent.parts(); part = run.take())
+      for (int64_t row = descent.begin(part); row < descent.begin(part + 1);) {
+        const int64_t image = row / conv.out_height, from = row % conv.out_height;
+        const int64_t rows = descent.rows(part, row);
+        int64_t first, end;
+        descent.reach(from, rows, first, end);
+        const char* x = band.cover((const char*)run.task->x, image, first, end, {scratch, narrow});
+        for (int64_t column = 0; column < conv.out_width; column += descent.columns()) {
+          region.count = 0;
+          const int64_t left = conv.out_width - column;
+          for (int64_t i = 0; i < rows; i++)
+            region.add(image, from + i, column, left < descent.columns() ? left : descent.columns());
+          run.tile(region, x, {scratch, row_bytes}, nothing);
+        }
+        row += rows;
+      }
   }
 };
 
@@ -157,21 +209,38 @@ void run(const Task& task) {
   const ChannelOrder<C> order(conv);
   // One line more than a row holds: rows a power of two apart would share few lines of the nearest cache.
   const int64_t row_bytes = round_up(order.places() * C::Mid::bytes, alignment) + alignment;
-  const int64_t threads = task.host.threads, pixel_bytes = conv.channels * C::Input::bytes;
+  const int64_t threads = task.host.threads;
+  const int64_t pixel_bytes = conv.expanded ? round_up(conv.channels * C::Output::bytes, alignment) + alignment
+                                            : conv.channels * C::Input::bytes;
+  const int64_t line_bytes = conv.width * pixel_bytes;
   const float* weights = (const float*)task.packed;
   const float* panels = weights + Packed<C>::depthwise_floats(conv);
+  const Conv step = Expansion<C>::step_of(conv);
+  const ChannelOrder<C> step_order(step);
+  const int64_t step_bytes = round_up(step_order.places() * C::Mid::bytes, alignment) + alignment;
   Run<C> run{.task = &task,
              .depthwise = {&conv, weights, panels + Packed<C>::panel_floats(conv), ending_of(conv.between), pixel_bytes,
-                           conv.width * pixel_bytes},
+                           line_bytes},
              .depthwise_kernel = depthwise_kernel<C>(conv),
-             .matmul = {order.words(), row_bytes, ending_of(conv.activation)},
+             .matmul = {order.words(), row_bytes, ending_of(conv.activation), task.residual != nullptr,
+                        (uintptr_t)task.residual - (uintptr_t)task.y},
              .matmul_table = {},
              .panels = panels,
              .regions = Regions(conv, tile_pixels<C>(conv, row_bytes), C::rows, threads),
-             .next = 0};
+             .places = order.places(),
+             .next = 0,
+             .expansion = {.conv = step,
+                           .matmul = {step_order.words(), step_bytes, ending_of(conv.widening)},
+                           .table = nullptr,
+                           .panels = weights + Packed<C>::expand_at(conv),
+                           .pixel_bytes = pixel_bytes,
+                           .line_bytes = line_bytes,
+                           .pixels = tile_pixels<C>(step, step_bytes)},
+             .descent = Descent(conv, line_bytes, threads)};
   MatmulTable<C, C::rows>::set(run.matmul_table);
-  const int64_t tiles = run.regions.count();
-  task.host.parallel(tiles < threads ? tiles : threads, Run<C>::share, &run);
+  run.expansion.table = run.matmul_table;
+  const int64_t tiles = conv.expanded ? run.descent.parts() : run.regions.count();
+  task.host.parallel(tiles < threads ? tiles : threads, conv.expanded ? Run<C>::share_descending : Run<C>::share, &run);
 }
 
 template <class C>

@@ -62,6 +62,10 @@ struct FloatTile {
     V::store(p, x[0]);
     if (VECTORS == 2) V::store(p + 4 * V::L, x[1]);
   }
+  // L words of 32 bits as `words` vectors of numbers, in any order; and back.
+  static constexpr int words = 1;
+  SEPWISE_INLINE void load_word(const char* p, typename V::F* x) { x[0] = V::load(p); }
+  SEPWISE_INLINE void store_word(char* p, const typename V::F* x) { V::store(p, x[0]); }
 };
 
 // Numbers rounded to bfloat16, kept as float32: for machines without a bfloat16 product.
@@ -74,12 +78,18 @@ struct RoundedTile {
     V::store(p, V::round_to_bf16(x[0]));
     if (VECTORS == 2) V::store(p + 4 * V::L, V::round_to_bf16(x[1]));
   }
+  static constexpr int words = 1;
+  SEPWISE_INLINE void load_word(const char* p, typename V::F* x) { x[0] = V::load(p); }
+  SEPWISE_INLINE void store_word(char* p, const typename V::F* x) { V::store(p, V::round_to_bf16(x[0])); }
 };
 
 template <class V>
 struct FloatOutput {
   static constexpr int bytes = 4;
   static constexpr bool is_bf16 = false;
+  // L numbers, and the first `count` of them.
+  SEPWISE_INLINE typename V::F load(const char* p) { return V::load(p); }
+  SEPWISE_INLINE typename V::F load_first(const char* p, int64_t count) { return V::load_first(p, count); }
   // 2 L numbers.
   SEPWISE_INLINE void store(char* p, typename V::F low, typename V::F high) {
     V::store(p, low);
@@ -99,6 +109,8 @@ template <class V>
 struct Bf16Output {
   static constexpr int bytes = 2;
   static constexpr bool is_bf16 = true;
+  SEPWISE_INLINE typename V::F load(const char* p) { return V::load_bf16(p); }
+  SEPWISE_INLINE typename V::F load_first(const char* p, int64_t count) { return V::load_bf16_first(p, count); }
   SEPWISE_INLINE void store(char* p, typename V::F low, typename V::F high) { V::store_bf16(p, low, high); }
   SEPWISE_INLINE void store_first(char* p, typename V::F low, typename V::F high, int64_t count) {
     V::store_bf16_first(p, low, high, count);

@@ -1,18 +1,24 @@
 // The contract of every kernel of separable_conv2d. Plain C++: no torch, nothing from std that could be inlined.
 //
-//     mid[p, q] = between(depthwise_bias[q] + sum over u,v of x[pixel(p, u, v), q / multiplier] * depthwise[q, u, v])
-//     y[p, o]   = activation(bias[o] + sum over q of mid[p, q] * pointwise[o, q])
+//     wide[p, c] = widening(expand_bias[c] + sum over i of x[p, i] * expand[c, i])            where expanded; else x[p, c]
+//     mid[p, q]  = between(depthwise_bias[q] + sum over u,v of wide[pixel(p, u, v), q / multiplier] * depthwise[q, u, v])
+//     mid[p, q]  = (mid[p, q] - mean over q) / sqrt(variance over q + epsilon)                where normalized
+//     y[p, o]    = activation(bias[o] + sum over q of mid[p, q] * pointwise[o, q] + residual[p, o])
+//
+// Outside the picture wide is zero, not what zeros widen to. Without a depthwise step, a kernel of 0 by 0, mid = wide.
 //
 // Memory, all contiguous:
-//     x           (batch, height, width, channels)                  type of the kernel
-//     y           (batch, out_height, out_width, out_channels)      type of the kernel; every element is written once
+//     x           (batch, height, width, channels, or expanded)     type of the kernel
+//     y, residual (batch, out_height, out_width, out_channels)      type of the kernel; every element of y is written once
+//     expand      (channels, expanded)                              type of the kernel
 //     depthwise   (channels * multiplier, kernel_h, kernel_w)       type of the kernel
 //     pointwise   (out_channels, channels * multiplier)             type of the kernel
-//     biases      (channels * multiplier,), (out_channels,)         type of the kernel, or null for zeros
+//     biases      (channels,), (channels * multiplier,), (out_channels,)    type of the kernel, or null for zeros
 //
 // A kernel computes every Conv and owns all tails: it reads nothing outside x and writes nothing outside y, for any sizes >= 1.
-// Sums run in float32. With bfloat16 inputs mid is rounded to bfloat16 once, y once. NaN and infinities pass through
-// both steps and all activations as in PyTorch. Subnormal float32 numbers may count as zero (docs/numerics.md).
+// Sums run in float32. With bfloat16 inputs wide, mid and y are rounded to bfloat16 once, mid once more where it is
+// normalized. NaN and infinities pass through all steps and activations as in PyTorch. Subnormal float32 numbers may
+// count as zero (docs/numerics.md).
 #pragma once
 
 #include <stddef.h>
@@ -28,23 +34,32 @@ enum class Type : int64_t { float32, bfloat16 };
 // What a machine can run; a later one does not imply an earlier one (see cpu_features.h).
 enum class Isa : int64_t { portable, avx2, avx512, avx512_bf16, amx };
 
-// Sizes of one convolution. The caller has checked them: all >= 1 but the pads, which are >= 0, and the batch.
+// Sizes of one convolution. The caller has checked them: all >= 1 but the pads, which are >= 0, and the batch; a kernel
+// of 0 by 0 has stride, dilation and multiplier 1 and no pads.
 struct Conv {
   int64_t batch, channels, height, width;
   int64_t multiplier, out_channels, out_height, out_width;
   int64_t kernel_h, kernel_w, stride_h, stride_w, dilation_h, dilation_w, pad_top, pad_left;
   Activation between, activation;
+  int64_t expanded = 0;  // channels of x where they are expanded to `channels`; 0: they are not
+  Activation widening = Activation::none;
+  bool normalized = false;
+  float epsilon = 0;
 
+  int64_t in_channels() const { return expanded ? expanded : channels; }
   int64_t mid_channels() const { return channels * multiplier; }
   int64_t out_pixels() const { return batch * out_height * out_width; }
+  bool has_depthwise() const { return kernel_h > 0; }
 };
 
-// Weights as PyTorch holds them.
+// Weights as PyTorch holds them; `depthwise` and `expand` null where there is no such step.
 struct Weights {
   const void* depthwise;
   const void* depthwise_bias;
   const void* pointwise;
   const void* bias;
+  const void* expand = nullptr;
+  const void* expand_bias = nullptr;
 };
 
 // What a kernel needs of its host.
@@ -63,6 +78,7 @@ struct Task {
   const void* x;
   void* y;
   Host host;
+  const void* residual = nullptr;  // added before the activation; null: nothing is
 };
 
 struct Kernel {
@@ -70,12 +86,19 @@ struct Kernel {
   Isa needs;
   Type type;            // of x, y and the raw weights
   Precision precision;  // the strictest it satisfies
-  // Packed weights depend on channels, multiplier, out_channels and the kernel's size only. 64-byte aligned memory.
+  // Packed weights depend on channels, multiplier, out_channels, expanded and the kernel's size only. 64-byte aligned memory.
   size_t (*packed_bytes)(const Conv&);
   void (*pack)(const Conv&, const Weights&, void* packed);
   void (*run)(const Task&);
   // Whether it is faster than those after it in kernels.inc; nullptr: always. Does not count where it is named.
   bool (*pays)(const Conv&) = nullptr;
+  // Whether it knows more than a depthwise step and a pointwise one.
+  bool knows_blocks = true;
 };
+
+// Whether there is more to this call than a depthwise step and a pointwise one.
+inline bool is_block(const Conv& conv, bool adds) {
+  return conv.expanded || conv.normalized || !conv.has_depthwise() || adds;
+}
 
 }  // namespace sepwise

@@ -19,11 +19,21 @@ struct MatmulCall {
   int64_t words;      // of one row of the tile
   int64_t row_bytes;  // from one row of the tile to the next
   Ending ending;
+  // Where there is a residual: it lies so many bytes behind y.
+  bool adds = false;
+  uintptr_t shift = 0;
+};
+
+// Weights that come nearer while a block is computed: so many lines every fourth word. In a network each weight is used
+// once in a call and comes from far; that saved 3 to 7 % of MobileNets (Zen 5, either dtype, 1 and 2 threads).
+struct Soon {
+  const char* weights;
+  int lines;
 };
 
 template <class C, int ROWS, int VECTORS>
 static __attribute__((noinline)) void matmul_block(const MatmulCall& call, const char* tile, const float* panel,
-                                                   char* const* out, int64_t offset, int64_t channels) {
+                                                   char* const* out, int64_t offset, int64_t channels, Soon soon) {
   using V = typename C::V;
   using F = typename V::F;
   constexpr int L = V::L;
@@ -62,6 +72,7 @@ static __attribute__((noinline)) void matmul_block(const MatmulCall& call, const
     int64_t w = left < part ? left : part;
     left -= w;
     for (; w >= 4; w -= 4) {
+      for (int i = 0; i < soon.lines; i++, soon.weights += 64) __builtin_prefetch(soon.weights, 0, 2);
       step(0);
       step(1);
       step(2);
@@ -93,9 +104,18 @@ static __attribute__((noinline)) void matmul_block(const MatmulCall& call, const
 #pragma GCC unroll 2
       for (int v = 0; v < VECTORS; v++) sum[r][v] += V::load(total + (r * VECTORS + v) * L);
 
+  const bool whole = channels == 2 * L;
+  if (call.adds)
+#pragma GCC unroll 16
+    for (int r = 0; r < ROWS; r++)
+#pragma GCC unroll 2
+      for (int v = 0; v < VECTORS; v++) {
+        const int64_t left = channels - v * L;
+        const char* from = (const char*)((uintptr_t)out[r] + call.shift) + offset + v * L * C::Output::bytes;
+        sum[r][v] += left >= L ? C::Output::load(from) : C::Output::load_first(from, left < 0 ? 0 : left);
+      }
   activate_sums<V, typename C::Output>(call.ending, sum);
   const Bounds<V> bounds(call.ending);
-  const bool whole = channels == 2 * L;
 #pragma GCC unroll 16
   for (int r = 0; r < ROWS; r++) {
     F y[2] = {};
@@ -109,7 +129,7 @@ static __attribute__((noinline)) void matmul_block(const MatmulCall& call, const
 }
 
 using MatmulBlock = void (*)(const MatmulCall&, const char* tile, const float* panel,
-                             char* const* out, int64_t offset, int64_t channels);
+                             char* const* out, int64_t offset, int64_t channels, Soon soon);
 
 template <class C, int ROWS>
 struct MatmulTable {
@@ -134,13 +154,19 @@ void matmul_range(const MatmulCall& call, const MatmulBlock (*table)[3], const c
   for (int64_t first = 0; first < out_channels; first += width) {
     const int64_t channels = out_channels - first < width ? out_channels - first : width;
     const int vectors = channels <= C::V::L ? 1 : 2;
+    // While this panel is used the next one comes, which is no longer.
+    const int64_t panel_words = (call.words + 1) * vectors * C::V::L, fours = call.words / 4 * blocks;
+    const bool is_last = first + width >= out_channels || fours == 0;
+    const float* next = packed + panel_words;
+    Soon soon{(const char*)next, is_last ? 0 : (int)((panel_words / 16 + fours - 1) / fours)};
     for (int64_t b = 0; b < blocks; b++) {
       ahead.some(lines);
       const int64_t begin = rows * b / blocks, end = rows * (b + 1) / blocks;
       table[end - begin][vectors](call, tile + begin * call.row_bytes, packed, out + begin,
-                                  first * C::Output::bytes, channels);
+                                  first * C::Output::bytes, channels, soon);
+      soon.weights += call.words / 4 * soon.lines * 64;
     }
-    packed += (call.words + 1) * vectors * C::V::L;
+    packed = next;
   }
 }
 

@@ -24,6 +24,12 @@ struct PairTile {
     static_assert(VECTORS == 2);
     SixteenPairs::store_bf16(p, x[0], x[1]);
   }
+  static constexpr int words = 2;
+  SEPWISE_INLINE void load_word(const char* p, Sixteen::F* x) { Sixteen::load_pairs(p, x[0], x[1]); }
+  SEPWISE_INLINE void store_word(char* p, const Sixteen::F* x) {
+    const __m512i even = _mm512_srli_epi32((__m512i)Sixteen::round_to_bf16(x[0]), 16);
+    _mm512_storeu_si512(p, _mm512_or_si512(even, (__m512i)Sixteen::round_to_bf16(x[1])));
+  }
 };
 
 // To the nearest, ties to even.

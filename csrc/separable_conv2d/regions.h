@@ -91,5 +91,46 @@ class Regions {
   int64_t width_, height_, total_rows_, strips_, strip_, pixels_ = 0, rows_ = 0, count_;
 };
 
+// The rows of y, of all pictures below each other, cut into parts for threads, and these into steps of a few rows: the
+// rows of x under a step are to stay in the second cache, expanded.
+class Descent {
+ public:
+  Descent(const Conv& conv, int64_t line_bytes, int64_t threads) : conv_(&conv), all_(conv.batch * conv.out_height) {
+    parts_ = conv.batch >= 4 * threads ? conv.batch : threads < all_ ? threads : all_;
+    columns_ = conv.out_width < Region::most_pixels ? conv.out_width : Region::most_pixels;
+    step_ = Region::most_pixels / columns_;
+    while (step_ > 1 && (needs(step_) * line_bytes > near || step_ > conv.out_height)) step_--;
+  }
+
+  int64_t parts() const { return parts_; }
+  // The first row of a part.
+  int64_t begin(int64_t part) const { return all_ * part / parts_; }
+  // How many rows the step has that begins at `row`: all of one picture and of this part.
+  int64_t rows(int64_t part, int64_t row) const {
+    const int64_t picture = (row / conv_->out_height + 1) * conv_->out_height, end = begin(part + 1);
+    const int64_t left = (end < picture ? end : picture) - row;
+    return left < step_ ? left : step_;
+  }
+  int64_t columns() const { return columns_; }
+  int64_t pixels() const { return step_ * columns_; }
+  // Rows of x that a step reads, the picture's own.
+  int64_t band_rows() const { return needs(step_) < conv_->height ? needs(step_) : conv_->height; }
+  void reach(int64_t row, int64_t rows, int64_t& first, int64_t& end) const {
+    first = row * conv_->stride_h - conv_->pad_top;
+    end = first + needs(rows);
+    if (first < 0) first = 0;
+    if (end > conv_->height) end = conv_->height;
+    if (end <= first) first = end = 0;  // padding alone
+  }
+
+ private:
+  static constexpr int64_t near = 448 * 1024;
+  int64_t needs(int64_t rows) const {
+    return (rows - 1) * conv_->stride_h + (conv_->kernel_h - 1) * conv_->dilation_h + 1;
+  }
+  const Conv* conv_;
+  int64_t all_, parts_, columns_, step_;
+};
+
 }  // namespace
 }  // namespace sepwise

@@ -22,6 +22,14 @@ struct Sixteen : Vector<16> {
   SEPWISE_INLINE void load_pairs_first(const void* p, int64_t count, F& even, F& odd) {
     split_pairs((U)_mm512_maskz_loadu_epi16(halves_below(count), p), even, odd);
   }
+  SEPWISE_INLINE F load_bf16(const void* p) { return from_halves(_mm256_loadu_si256((const __m256i*)p)); }
+  SEPWISE_INLINE F load_bf16_first(const void* p, int64_t count) {
+    return from_halves(_mm256_maskz_loadu_epi16(lanes_below(count), p));
+  }
+  SEPWISE_INLINE F from_halves(__m256i halves) {
+    return (F)_mm512_slli_epi32(_mm512_cvtepu16_epi32(halves), 16);
+  }
+  SEPWISE_INLINE float total(F v) { return _mm512_reduce_add_ps(v); }
   SEPWISE_INLINE void store_bf16(void* p, F low, F high) {
     _mm256_storeu_si256((__m256i*)p, high_halves(low));
     _mm256_storeu_si256((__m256i*)p + 1, high_halves(high));

@@ -69,6 +69,28 @@ struct Vector {
     return (F)(((rounded & is_number) | (quiet & ~is_number)) & 0xffff0000u);
   }
 
+  // L bfloat16 numbers in their order; the first `count` of them, and zeros.
+  SEPWISE_INLINE F load_bf16(const void* p) {
+    uint16_t halves[Lanes];
+    memcpy(halves, p, sizeof halves);
+    uint32_t words[Lanes] __attribute__((aligned(64)));
+    for (int i = 0; i < Lanes; i++) words[i] = (uint32_t)halves[i] << 16;
+    return load(words);
+  }
+  SEPWISE_INLINE F load_bf16_first(const void* p, int64_t count) {
+    uint16_t halves[Lanes] = {};
+    memcpy(halves, p, count * 2);
+    return load_bf16(halves);
+  }
+
+  // The sum of all lanes.
+  SEPWISE_INLINE float total(F v) {
+    float lanes[Lanes] __attribute__((aligned(64))), sum = 0;
+    memcpy(lanes, &v, sizeof lanes);
+    for (float lane : lanes) sum += lane;
+    return sum;
+  }
+
   // 2 L bfloat16 numbers: those of `low`, then those of `high`.
   SEPWISE_INLINE void store_bf16(void* p, F low, F high) {
     store_halves(p, low);

@@ -13,7 +13,7 @@ from plain_networks import settle
 from torch import Tensor, nn
 
 from sepwise.conversion import fuse
-from sepwise.nn import SeparableConv1d, SeparableConv2d
+from sepwise.nn import FusedBlock, SeparableConv1d
 
 FUSED = {  # what is built: what the layer says it computes
     "nothing between": (lambda: chain(), "depthwise 3x3, pointwise 6 to 8"),
@@ -130,8 +130,9 @@ def test_what_is_no_chain_stays_with_a_reason(make, why):
 def test_an_inverted_residual_keeps_its_shortcut():
     model = settle(nn.Sequential(nn.Conv2d(3, 4, 1), Block(), nn.Tanh(), Block(), nn.Tanh())).double()
     fused = fuse(model, pictures())
-    says = "depthwise 3x3, relu6, pointwise 12 to 4"
+    says = "expand 4 to 12, relu6, depthwise 3x3, relu6, pointwise 12 to 4, add"
     assert fused.report.fused == {"1.depthwise": says, "3.depthwise": says}
+    assert fused.report.pointwise == {"0": "pointwise 3 to 4"}
     assert fused.report.norms == 6
     assert_same(fused, model, pictures())
     assert "2 of 2 depthwise or separable convolutions run as one operation each" in str(fused.report)
@@ -216,10 +217,12 @@ def test_functions_are_read_like_modules(axes):
     fused = fuse(model, x)
     kernel, stride = ("x".join(n * axes) for n in "32")
     says = f"depthwise {kernel} times 2 stride {stride}, hardswish, pointwise 6 to 8, relu"
-    assert fused.report.fused == {"depthwise": says}
+    assert fused.report.fused == {"depthwise": {1: says, 2: f"expand 3 to 6, {says}"}[axes]}
     layer = fused.network.get_submodule("depthwise")
-    assert isinstance(layer, {1: SeparableConv1d, 2: SeparableConv2d}[axes])
-    assert layer.conv.geometry.padding == ((0, 1),) * axes
+    assert isinstance(layer, {1: SeparableConv1d, 2: FusedBlock}[axes])
+    geometry = layer.geometry if isinstance(layer, FusedBlock) else layer.conv.geometry
+    assert geometry is not None
+    assert geometry.padding == ((0, 1),) * axes
     assert_same(fused, model, x)
 
 

@@ -84,7 +84,10 @@ def test_fusing_twice_changes_nothing():
     model = settle(nn.Sequential(nn.Conv2d(3, 4, 1), Block("squeezed and excited"), Block())).double()
     once = fuse(model, pictures())
     twice = fuse(once, pictures())
-    assert twice.report.fused == once.report.fused == {"2.depthwise": "depthwise 3x3, relu6, pointwise 12 to 4"}
+    says = "expand 4 to 12, relu6, depthwise 3x3, relu6, pointwise 12 to 4, add"
+    assert twice.report.fused == once.report.fused == {"2.depthwise": says}
+    assert twice.report.pointwise == once.report.pointwise
+    assert list(once.report.pointwise) == ["0", "1.expand", "1.project"]
     assert twice.report.left == once.report.left
     assert twice.report.norms == 0
     assert list(twice.state_dict()) == list(once.state_dict())

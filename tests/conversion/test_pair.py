@@ -24,7 +24,7 @@ LAYERS = {
         lambda: SeparableConv2d(6, 8, 3, bias=False, activation="gelu"),
         "depthwise 3x3, pointwise 6 to 8, gelu",
     ),
-    "CP": (lambda: CPConv2d(6, 8, 3, padding=1, rank=5), "depthwise 3x3, pointwise 5 to 8, relu"),
+    "CP": (lambda: CPConv2d(6, 8, 3, padding=1, rank=5), "expand 6 to 5, depthwise 3x3, pointwise 5 to 8, relu"),
     "grouped": (
         lambda: SeparableConv2d(6, 8, 3, groups=2),
         "its pointwise step has 2 groups; one operation mixes all channels",
@@ -89,7 +89,8 @@ def test_what_convert_made_is_fused(form, batch_norm):
     assert fused.report.left == {}
     assert not layers_of(fused, nn.BatchNorm2d)
     assert_same(fused, converted, x)
-    assert sum(what.endswith("relu") for what in fused.report.fused.values()) == 10  # the others end before a shortcut
+    assert all(what.endswith("relu") for what in fused.report.fused.values())
+    assert sum("add" in what for what in fused.report.fused.values()) == 9  # one shortcut each
 
 
 def test_a_plan_of_many_forms():

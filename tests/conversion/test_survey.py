@@ -9,13 +9,14 @@ import torch
 from plain_networks import Branching, Joined, Residual, settle
 from torch import Tensor, nn
 
-from sepwise.conversion import survey
+from sepwise.conversion import Choice, Plan, convert, plan_from, survey, totals_of
 from sepwise.conversion.fit import Fitted
 from sepwise.conversion.survey import PROBE_PIXELS, SLIGHT, _probes_first, _survey_layer
 from sepwise.conversion.walk import outputs_of, rest_of, walk
 from sepwise.errors import ModelError, PlanError
 from sepwise.factor import FORMS, compose
 from sepwise.geometry import chain_macs
+from sepwise.nn import SpatialConv2d
 from sepwise.nn.dense import shape_of_dense
 
 NETWORKS = {"residual": Residual, "joined": Joined, "exported": Branching}
@@ -167,3 +168,22 @@ def test_progress_layers_left_out_and_refusals():
         survey(model, [x], forms=("cp", "cq"))
     with pytest.raises(ModelError, match="cannot run on these pictures"):
         survey(model, [torch.randn(2, 4, 9, 9)])
+
+
+def test_a_layer_with_too_many_inputs_stays_dense_and_says_why(monkeypatch):
+    monkeypatch.setattr("sepwise.conversion.statistics.MOST_INPUTS", 50)
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 6, 3), nn.ReLU(), nn.Conv2d(6, 4, 1)).eval()
+    batches = [torch.randn(4, 3, 9, 9)]
+    found = survey(model, batches, forms=["spatial"])
+    assert list(found.left_out) == ["2"]
+    assert "each output reads 72 numbers" in found.left_out["2"]
+    assert [bool(layer.candidates) for layer in found.layers] == [True, False, False]
+    plan = plan_from(found, {"macs": 0.9}, totals_of(found, batches[0]))
+    assert plan.layers["2"].form == "dense"
+    assert plan.layers["2"].why == found.left_out["2"]
+    convert(model, plan, batches)
+    asked = Plan({"2": Choice("spatial", 2, "", 1, 1, 1, 1)}, "keep")
+    with pytest.raises(PlanError, match=r"2: each output reads 72 numbers.*take the layer out of the plan"):
+        convert(model, asked, batches)
+    assert isinstance(convert(model, asked).get_submodule("2"), SpatialConv2d)

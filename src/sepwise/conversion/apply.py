@@ -16,7 +16,7 @@ from .fold import fold_norms
 from .graph import Network, trace
 from .metric import output_metrics
 from .plan import Choice, Plan
-from .statistics import moments_of
+from .statistics import moments_of, why_too_large
 from .survey import Progress
 from .walk import Visit, walk
 
@@ -119,6 +119,9 @@ def _fit_layer(
 ) -> FactoredConv:
     conv = shape_of_dense(module)
     rank = check_rank(FORMS[choice.form], conv, choice.rank)
+    reason = why_too_large(conv)
+    if reason:
+        raise PlanError(f"{at.site.name}: {reason}; take the layer out of the plan, or convert without pictures")
     found = moments_of(conv, module.padding_mode, per_picture, zip(at.inputs, at.outputs, strict=True))
     fits = LayerFit(conv, module.weight, found, metric)
     return filled_layer(module, choice, fits.fit(choice.form, rank, iterations))

@@ -14,6 +14,7 @@ from torch import fx, nn
 from ..geometry import Pads
 from ..nn import FactoredConv, SeparableConv1d, SeparableConv2d
 from ..nn.dense import shape_of_dense
+from ..nn.fused import described
 from .activation import activations_of
 from .graph import FUNCTIONAL, NORMS, Network
 from .pair import Pair, why_not_pair
@@ -38,13 +39,9 @@ class Chain:
     def description(self) -> str:
         """ "depthwise 3x3, relu6, pointwise 32 to 64": what the layer computes."""
         pair, geometry = self.pair, self.pair.geometry
-        words = [f"depthwise {'x'.join(map(str, geometry.kernel))}"]
-        if pair.multiplier > 1:
-            words[0] += f" times {pair.multiplier}"
-        if max(geometry.stride) > 1:
-            words[0] += f" stride {'x'.join(map(str, geometry.stride))}"
         channels = pair.depthwise.shape[0] // pair.multiplier
-        words += [pair.between, f"pointwise {channels} to {pair.pointwise.shape[0]}", pair.activation]
+        words = [described(geometry, pair.multiplier), pair.between]
+        words += [f"pointwise {channels} to {pair.pointwise.shape[0]}", pair.activation]
         return ", ".join(word for word in words if word)
 
 
@@ -98,7 +95,7 @@ def _chain_at(network: Network, node: fx.Node, name: str, candidate: nn.Module |
         pair = Pair.of_convolutions(candidate, network.graph.get_submodule(str(pointwise.target)))  # type: ignore[arg-type]
         pair = replace(pair, between=names[0] if names else None)
     if pair.activation is None:
-        after, names, _ = _activations_after(network, nodes[-1], 1)
+        after, names, _ = activations_after(network, nodes[-1], 1)
         nodes += after if names else []
         pair = replace(pair, activation=names[0] if names else None)
     before = node.all_input_nodes[0]
@@ -110,7 +107,7 @@ def _chain_at(network: Network, node: fx.Node, name: str, candidate: nn.Module |
 
 def _pointwise_after(network: Network, node: fx.Node) -> tuple[list[fx.Node], list[str], fx.Node] | str:
     """Nodes between a depthwise convolution and the pointwise one after it, their activation, and the latter."""
-    between, names, last = _activations_after(network, node, 1)
+    between, names, last = activations_after(network, node, 1)
     if len(last.users) != 1:
         readers = ", ".join(_words(network, user) for user in last.users)
         return f"its output is read {len(last.users)} times ({readers}), so it must exist"
@@ -134,7 +131,7 @@ def _pointwise_after(network: Network, node: fx.Node) -> tuple[list[fx.Node], li
     return between, names, follower
 
 
-def _activations_after(network: Network, node: fx.Node, most: int) -> tuple[list[fx.Node], list[str], fx.Node]:
+def activations_after(network: Network, node: fx.Node, most: int) -> tuple[list[fx.Node], list[str], fx.Node]:
     """The nodes after `node` that compute at most so many activations, their names, and the last node."""
     nodes: list[fx.Node] = []
     names: list[str] = []

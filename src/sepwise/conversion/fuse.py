@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -11,7 +12,8 @@ from torch import Tensor, fx, nn
 from ..errors import ModelError, UnsupportedError
 from ..ops import keep_freed_memory
 from .activation import activations_of
-from .chains import Chain, find_chains
+from .blocks import Block, find_blocks, sizes_of
+from .chains import find_chains
 from .fold import fold_norms
 from .graph import is_exported, trace
 from .lifting import lift_steps
@@ -24,6 +26,7 @@ class FusionReport:
     """What `fuse` did; `print` it.
 
     fused          name of the depthwise convolution -> what its layer computes now, in the order in which they run
+    pointwise      name -> the same of the other pointwise convolutions
     left           name -> one sentence, for depthwise convolutions and separable layers that stay as they are
     norms          how many normalizations were folded into the convolution before them
     difference     largest |fused - original| on the example, relative to the largest |original|; the worst output
@@ -31,6 +34,7 @@ class FusionReport:
     """
 
     fused: dict[str, str]
+    pointwise: dict[str, str]
     left: dict[str, str]
     norms: int
     difference: float
@@ -43,8 +47,11 @@ class FusionReport:
     def __str__(self) -> str:
         together = len(self.fused) + len(self.left)
         lines = [f"{len(self.fused)} of {together} depthwise or separable convolutions run as one operation each"]
-        width = max(map(len, (*self.fused, *self.left)), default=0)
+        width = max(map(len, (*self.fused, *self.pointwise, *self.left)), default=0)
         lines += [f"  {name:{width}}  {what}" for name, what in self.fused.items()]
+        if self.pointwise:
+            lines.append("and so do these pointwise convolutions:")
+            lines += [f"  {name:{width}}  {what}" for name, what in self.pointwise.items()]
         if self.left:
             lines.append("left as they are:")
             lines += [f"  {name:{width}}  {why}" for name, why in self.left.items()]
@@ -109,15 +116,17 @@ def fuse(
     open_cp(traced)
     chains, left = find_chains(traced)
     network = traced.graph
-    for chain in chains:
-        _replace(network, chain)
+    blocks = find_blocks(traced, chains, sizes_of(network, example))
+    written: dict[fx.Node, fx.Node] = {}
+    for block in blocks:
+        written[block.nodes[-1]] = _replace(network, block, written)
     _tidy(network)
     laid = memory_format if example.dim() == 4 else None
     if laid is not None:
         network.to(memory_format=laid)  # type: ignore[call-overload]
     network.requires_grad_(False)
-    found = {chain.name: chain.description for chain in chains}
-    report = FusionReport(found, left, len(norms), *_compare(model, network, laid, example))
+    fused, pointwise = ({b.name: b.says for b in blocks if b.depthwise is kind} for kind in (True, False))
+    report = FusionReport(fused, pointwise, left, len(norms), *_compare(model, network, laid, example))
     return FusedNetwork(network, laid, report).eval()
 
 
@@ -141,14 +150,16 @@ def _trains(node: fx.Node) -> bool:
     return place is not None and len(node.args) > place and node.args[place] is True
 
 
-def _replace(graph: fx.GraphModule, chain: Chain) -> None:
-    first, last = chain.nodes[0], chain.nodes[-1]
-    graph.set_submodule(chain.name, chain.pair.layer())
+def _replace(graph: fx.GraphModule, block: Block, written: Mapping[fx.Node, fx.Node]) -> fx.Node:
+    """Call the layer of a block instead of its nodes. `written`: what was called instead of nodes so far."""
+    last = block.nodes[-1]
+    graph.set_submodule(block.name, block.layer)
     with graph.graph.inserting_before(last):
-        call = graph.graph.call_module(chain.name, (first.all_input_nodes[0],))
+        call = graph.graph.call_module(block.name, tuple(written.get(node, node) for node in block.inputs))
     last.replace_all_uses_with(call)
-    for node in reversed(chain.nodes):
+    for node in reversed(block.nodes):
         graph.graph.erase_node(node)
+    return call
 
 
 def _tidy(network: fx.GraphModule) -> None:

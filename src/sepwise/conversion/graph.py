@@ -17,7 +17,7 @@ from torch import Tensor, fx, nn
 from torch.utils import _pytree as pytree
 
 from ..errors import ModelError
-from ..nn import FactoredConv
+from ..nn import FactoredConv, FusedBlock
 from ..nn.dense import DenseConv
 from .rewriting import CONV_CALLS, CONVS, lift_convolutions, out_of_place, why_not_convertible
 
@@ -178,6 +178,8 @@ def _find_sites(graph: fx.GraphModule, refused: dict[fx.Node, tuple[str, str]]) 
         module = graph.get_submodule(name)
         if isinstance(module, FactoredConv):
             left_out[name] = "already separable"
+        if isinstance(module, FusedBlock):
+            left_out[name] = "already fused"
         if not isinstance(module, CONVS):
             continue
         reason = why_not_convertible(module)

@@ -87,12 +87,17 @@ class Pair:
         ).to_empty(device=weight.device)
         with torch.no_grad():
             for name in ("depthwise", "depthwise_bias", "pointwise", "bias"):
-                values = getattr(self, name)
+                values = finite(getattr(self, name))
                 if values is not None:
-                    if not bool(values.isfinite().all()):
-                        raise ModelError("a convolution holds NaN or Inf; repair or reload the weights first")
                     getattr(layer, name).copy_(values)
         return layer.eval()
+
+
+def finite(values: Tensor | None) -> Tensor | None:
+    """The same. Raises ModelError when it holds NaN or Inf."""
+    if values is not None and not bool(values.isfinite().all()):
+        raise ModelError("a convolution holds NaN or Inf; repair or reload the weights first")
+    return values
 
 
 def why_not_pair(layer: FactoredConv) -> str | None:

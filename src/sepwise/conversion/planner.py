@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 
 import numpy as np
 
@@ -41,7 +42,9 @@ def plan_from(survey: Survey, budget: Mapping[str, float], totals: Totals, times
     for layer, choice in picked:
         layers[layer.name] = _choice(layer, choice, times)
     for name, reason in survey.left_out.items():
-        layers.setdefault(name, Choice("dense", None, reason, 0, 0, 0, 0))
+        layers[name] = (
+            replace(layers[name], why=reason) if name in layers else Choice("dense", None, reason, 0, 0, 0, 0)
+        )
 
     def change(unit: str) -> tuple[int, int]:
         whole = getattr(totals, unit)

@@ -12,7 +12,20 @@ from ..errors import ModelError
 from ..geometry import ConvShape
 from ..ops.conv import pad
 
+MOST_INPUTS = 10_000  # of one output; their covariance takes 0.8 GB, and a fit holds about six of its size
 AT_ONCE = 4096  # samples that are multiplied together, in the precision of the pictures, before float64 adds them up
+
+
+def why_too_large(conv: ConvShape) -> str | None:
+    """The reason why a layer has too many inputs to be fitted on pictures; None when it has not."""
+    inputs = conv.parameters // conv.out_channels
+    if inputs <= MOST_INPUTS:
+        return None
+    gigabytes = 6 * 8 * conv.groups * inputs**2 / 1e9
+    return (
+        f"each output reads {inputs:,} numbers, and a fit on pictures would take about {gigabytes:.0f} GB for their "
+        f"covariance; it is fitted up to {MOST_INPUTS:,}"
+    )
 
 
 @dataclass

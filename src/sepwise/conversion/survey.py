@@ -18,7 +18,7 @@ from .graph import Network, trace
 from .kept_survey import KeptSurvey
 from .metric import output_metrics
 from .plan import BatchNorm
-from .statistics import moments_of
+from .statistics import moments_of, why_too_large
 from .walk import Visit, outputs_of, rest_of, walk
 
 Progress = Callable[[str, int, int], None]
@@ -99,7 +99,10 @@ def _survey_layer(
     module = network.conv(at.site)
     conv = shape_of_dense(module)
     size = tuple(at.inputs[0].shape[2:])
-    options = {form: list(_options(conv, size, form)) for form in forms}
+    reason = why_too_large(conv)
+    if reason:
+        network.left_out[at.site.name] = reason
+    options = {} if reason else {form: list(_options(conv, size, form)) for form in forms}
     layer = LayerSurvey(at.site.name, conv, conv.macs(size), (), size, module.weight.element_size())
     earlier = kept.get(layer) if kept else None
     if earlier or not any(options.values()):

@@ -12,6 +12,7 @@ from ..factor import Rank, form_named
 from ..geometry import ConvShape
 from . import blocks
 from .factored import FactoredConv
+from .fused import FusedBlock
 from .layers import (
     BlueprintConv1d,
     BlueprintConv2d,
@@ -37,6 +38,7 @@ __all__ = [
     "CPConv2d",
     "CPConv3d",
     "FactoredConv",
+    "FusedBlock",
     "SeparableConv1d",
     "SeparableConv2d",
     "SeparableConv3d",

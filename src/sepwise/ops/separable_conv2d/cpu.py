@@ -56,7 +56,7 @@ def prepare(call: Call) -> Run:
     ) -> Tensor:
         if cast_to is not None:
             x = x.to(cast_to)
-        asked = precision or _precision_asked(compiling)
+        asked = precision or precision_asked(compiling)
         return launch(x, depthwise, pointwise, bias, depthwise_bias, *options, asked)
 
     return run
@@ -65,7 +65,7 @@ def prepare(call: Call) -> Run:
 def kernel_for(call: Call) -> str:
     """The name of the kernel that would run."""
     tensors = (call.x.to(call.dtype), call.depthwise, call.pointwise, call.bias, call.depthwise_bias)
-    return operators.kernel_for(*tensors, *_options(call), call.precision or _precision_asked(compiling=False))
+    return operators.kernel_for(*tensors, *_options(call), call.precision or precision_asked(compiling=False))
 
 
 def _options(call: Call) -> tuple[Any, ...]:
@@ -95,7 +95,7 @@ class _WithGradient(torch.autograd.Function):
 
 
 @torch.compiler.assume_constant_result
-def _precision_asked(compiling: bool) -> str:
+def precision_asked(compiling: bool) -> str:
     """The precision that torch's own setting asks for.
 
     A compiled program asks once. PyTorch compiles it anew when the setting leaves "highest" or comes back, so it never

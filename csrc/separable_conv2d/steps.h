@@ -1,0 +1,154 @@
+// What may stand around the depthwise step of a tile: pixels brought into the tile as they are, pixels expanded by a
+// pointwise step of their own, rows of the tile normalized.
+//
+// Expanded pixels go into a band, the rows of one picture that the next tile reads, which stays in this thread's cache.
+// Tiles follow each other downwards, and rows that two of them share are moved to the top instead of computed again.
+#pragma once
+
+#include "depthwise.h"
+#include "matmul.h"
+
+namespace sepwise {
+namespace {
+
+// Pixels that lie one after another, all their channels, into rows 0, 1, ... of the tile.
+template <class C>
+void copy_pixels(const char* x, int64_t channels, int64_t pixels, Tile tile) {
+  constexpr int width = 2 * C::V::L;
+  using Order = ChannelOrder<C>;
+  const int64_t full = channels / width * width, rest = channels - full, pixel_bytes = channels * C::Input::bytes;
+  for (int64_t p = 0; p < pixels; p++) {
+    typename C::V::F numbers[2];
+    const char* from = x + p * pixel_bytes;
+    char* to = tile.data + p * tile.row_bytes;
+    for (int64_t c = 0; c < full; c += width) {
+      C::Input::template load<2, false>(from + c * C::Input::bytes, width, numbers);
+      C::Mid::template store<2>(to + c * C::Mid::bytes, numbers);
+    }
+    if (rest == 0) continue;
+    from += full * C::Input::bytes, to += full * C::Mid::bytes;
+    if constexpr (Order::may_be_narrow) {
+      if (Order::is_narrow(rest)) {
+        C::Input::template load<1, true>(from, rest, numbers);
+        C::Mid::template store<1>(to, numbers);
+        continue;
+      }
+    }
+    C::Input::template load<2, true>(from, rest, numbers);
+    C::Mid::template store<2>(to, numbers);
+  }
+}
+
+// The tile of a call without a depthwise step.
+template <class C>
+void copy_region(const Conv& conv, const char* x, const Region& region, Tile tile) {
+  const int64_t pixel_bytes = conv.channels * C::Input::bytes;
+  for (int64_t i = 0; i < region.count; i++) {
+    const RowPiece& piece = region.pieces[i];
+    const int64_t pixel = (piece.image * conv.height + piece.row) * conv.width + piece.first;
+    copy_pixels<C>(x + pixel * pixel_bytes, conv.channels, piece.length, tile);
+    tile.data += piece.length * tile.row_bytes;
+  }
+}
+
+// (number - mean) / sqrt(variance + epsilon) over each row of the tile. A row ends with places that hold zeros; they
+// stay within it and are left out of its statistics.
+template <class C>
+void normalize_rows(const Conv& conv, int64_t places, int64_t rows, Tile tile) {
+  using V = typename C::V;
+  using F = typename V::F;
+  constexpr int n = C::Mid::words, step = V::L * 4;
+  const int64_t bytes = places * C::Mid::bytes;
+  const float count = (float)conv.mid_channels(), zeros = (float)(places - conv.mid_channels());
+  for (int64_t r = 0; r < rows; r++) {
+    char* row = tile.data + r * tile.row_bytes;
+    F sum[2] = {}, x[2];
+    for (int64_t b = 0; b < bytes; b += step) {
+      C::Mid::load_word(row + b, x);
+      for (int i = 0; i < n; i++) sum[i] += x[i];
+    }
+    const float mean = V::total(n == 2 ? sum[0] + sum[1] : sum[0]) / count;
+    F squares[2] = {};
+    for (int64_t b = 0; b < bytes; b += step) {
+      C::Mid::load_word(row + b, x);
+      for (int i = 0; i < n; i++) {
+        const F off = x[i] - V::fill(mean);
+        squares[i] = V::add_product(squares[i], off, off);
+      }
+    }
+    const float all = V::total(n == 2 ? squares[0] + squares[1] : squares[0]) - zeros * mean * mean;
+    const float variance = (all > 0 ? all : all != all ? all : 0) / count;
+    const F scale = V::fill(1 / __builtin_sqrtf(variance + conv.epsilon)), middle = V::fill(mean);
+    for (int64_t b = 0; b < bytes; b += step) {
+      C::Mid::load_word(row + b, x);
+      for (int i = 0; i < n; i++) x[i] = (x[i] - middle) * scale;
+      C::Mid::store_word(row + b, x);
+    }
+  }
+}
+
+// The pointwise step that expands x, and where its results go.
+template <class C>
+struct Expansion {
+  Conv conv;  // of this step alone: its channels, the size of its picture
+  MatmulCall matmul;
+  const MatmulBlock (*table)[3];
+  const float* panels;
+  int64_t pixel_bytes, line_bytes;  // of the band
+  int64_t pixels;                   // at a time
+
+  static Conv step_of(const Conv& whole) {
+    Conv step = whole;
+    step.channels = whole.expanded, step.out_channels = whole.channels, step.multiplier = 1;
+    step.kernel_h = step.kernel_w = 0;
+    return step;
+  }
+
+  // Rows `first` to `end` of a picture into memory. `tile` holds `pixels` rows.
+  void rows(const char* x, int64_t image, int64_t first, int64_t end, char* memory, Tile tile) const {
+    char* out[Region::most_pixels];
+    Ahead nothing;
+    nothing.clear();
+    const int64_t begin = (image * conv.height + first) * conv.width, all = (end - first) * conv.width;
+    for (int64_t done = 0; done < all; done += pixels) {
+      const int64_t some = all - done < pixels ? all - done : pixels;
+      copy_pixels<C>(x + (begin + done) * conv.channels * C::Input::bytes, conv.channels, some, tile);
+      for (int64_t p = 0; p < some; p++) {
+        const int64_t pixel = done + p;
+        out[p] = memory + pixel / conv.width * line_bytes + pixel % conv.width * pixel_bytes;
+      }
+      matmul_range<C>(matmul, table, tile.data, some, panels, out, conv.out_channels, nothing);
+    }
+  }
+};
+
+template <class C>
+class Band {
+ public:
+  Band(const Expansion<C>& expansion, char* memory) : expansion_(expansion), memory_(memory) {}
+
+  // Makes rows `first` to `end` of a picture be there; returns where row 0 of picture 0 would lie.
+  const char* cover(const char* x, int64_t image, int64_t first, int64_t end, Tile tile) {
+    const int64_t line = expansion_.line_bytes;
+    if (image != image_ || first < first_ || first > end_) {
+      first_ = end_ = first;
+    } else if (first > first_) {
+      memmove(memory_, memory_ + (first - first_) * line, (end_ - first) * line);
+      first_ = first;
+    }
+    image_ = image;
+    if (end > end_) {
+      expansion_.rows(x, image, end_, end, memory_ + (end_ - first_) * line, tile);
+      end_ = end;
+    }
+    return memory_ - (image * expansion_.conv.height + first_) * line;
+  }
+
+ private:
+  const Expansion<C>& expansion_;
+  char* memory_;
+  int64_t image_ = -1, first_ = 0, end_ = 0;
+};
+
+}  // namespace
+}  // namespace sepwise
