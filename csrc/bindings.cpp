@@ -177,25 +177,29 @@ Conv conv_of(const Arguments& a) {
                     "sepwise::separable_conv2d: depthwise must be (C * multiplier, 1, KH, KW)");
     conv.multiplier = depthwise[0] / conv.channels;
     conv.kernel_h = depthwise[2], conv.kernel_w = depthwise[3];
+    STD_TORCH_CHECK(pointwise[1] == conv.mid_channels() && pointwise[2] == 1 && pointwise[3] == 1,
+                    "sepwise::separable_conv2d: pointwise must be (O, C * multiplier, 1, 1)");
   } else {
-    STD_TORCH_CHECK(!a.depthwise_bias && a.between == Activation::none && a.stride == Sizes({1, 1}) &&
-                        a.padding == Sizes({0, 0, 0, 0}),
-                    "sepwise::fused_block: without a depthwise step there is nothing to stride, pad or activate");
+    conv.gathered = pointwise[2] > 1 || pointwise[3] > 1 || a.stride != Sizes({1, 1}) || a.padding != Sizes({0, 0, 0, 0});
+    if (conv.gathered) conv.kernel_h = pointwise[2], conv.kernel_w = pointwise[3];
+    STD_TORCH_CHECK(!a.depthwise_bias && a.between == Activation::none,
+                    "sepwise::fused_block: without a depthwise step there is nothing to be activated after it");
+    STD_TORCH_CHECK(pointwise[1] == x[1] && pointwise[2] >= 1 && pointwise[3] >= 1,
+                    "sepwise::fused_block: without a depthwise step, pointwise must be (O, C, KH, KW)");
   }
-  STD_TORCH_CHECK(pointwise[1] == conv.mid_channels() && pointwise[2] == 1 && pointwise[3] == 1,
-                  "sepwise::separable_conv2d: pointwise must be (O, C * multiplier, 1, 1)");
-  for (const auto& [bias, length] : {std::pair{&a.bias, pointwise[0]}, std::pair{&a.depthwise_bias, conv.mid_channels()},
+  for (const auto& [bias, length] : {std::pair{&a.bias, pointwise[0]}, std::pair{&a.depthwise_bias, a.depthwise ? conv.mid_channels() : 0},
                                      std::pair{&a.expand_bias, a.expand ? conv.channels : 0}})
     STD_TORCH_CHECK(!*bias || ((*bias)->dim() == 1 && (*bias)->size(0) == length),
                     "sepwise::separable_conv2d: a bias must hold one number for each channel");
   conv.stride_h = a.stride[0], conv.stride_w = a.stride[1];
   conv.dilation_h = a.dilation[0], conv.dilation_w = a.dilation[1];
   conv.pad_top = a.padding[0], conv.pad_left = a.padding[1];
-  const int64_t kernel_h = a.depthwise ? conv.kernel_h : 1, kernel_w = a.depthwise ? conv.kernel_w : 1;
+  const int64_t kernel_h = conv.kernel_h ? conv.kernel_h : 1, kernel_w = conv.kernel_w ? conv.kernel_w : 1;
   conv.out_height = extent(x[2], a.padding[0], a.padding[2], kernel_h, conv.stride_h, conv.dilation_h);
   conv.out_width = extent(x[3], a.padding[1], a.padding[3], kernel_w, conv.stride_w, conv.dilation_w);
   conv.between = a.between, conv.activation = a.activation, conv.widening = a.widening;
   conv.normalized = a.epsilon.has_value(), conv.epsilon = static_cast<float>(a.epsilon.value_or(0));
+  STD_TORCH_CHECK(!(conv.normalized && conv.gathered), "sepwise::fused_block: patches of a kernel are not normalized");
   if (a.residual) {
     const auto sizes = a.residual->sizes();
     STD_TORCH_CHECK(a.residual->dim() == 4 && sizes[0] == conv.batch && sizes[1] == conv.out_channels &&

@@ -31,12 +31,14 @@ class Block(Case):
     """One call of `fused_block`: a case with steps around it; a kernel of (0, 0) is no depthwise step.
 
     expanded    channels of x, which a pointwise step expands to `channels` first; 0: there is none
+    dense       the kernel is that of the last step; there is no depthwise one
     """
 
     expanded: int = 0
     widening: str | None = None
     normalized: bool = False
     residual: bool = False
+    dense: bool = False
 
 
 def pads(padding: Any, size: Sequence[int], extents: Sequence[int], stride: Sequence[int]) -> list[tuple[int, int]]:
@@ -130,6 +132,13 @@ BLOCKS = [
     Block("pointwise alone, one channel", 1, 1, (3, 3), kernel=(0, 0)),
     Block("pointwise alone, added", 17, 33, (7, 40), kernel=(0, 0), residual=True, activation="gelu"),
     Block("pointwise alone, long reduction", 400, 5, (3, 3), kernel=(0, 0), residual=True),
+    Block("dense, a stem", 3, 32, (17, 18), stride=2, padding=1, dense=True, activation="relu6"),
+    Block("dense, same", 3, 20, (12, 11), (5, 5), stride=2, padding="same", dense=True),
+    Block("dense, added", 33, 40, (9, 7), padding=1, dense=True, residual=True, activation="relu"),
+    Block("dense, one channel", 1, 3, (6, 7), (4, 2), padding=3, dense=True),
+    Block("dense, dilation", 5, 17, (9, 12), padding=2, dilation=2, dense=True),
+    Block("dense, long reduction", 130, 33, (4, 5), padding=1, dense=True, batch=1),
+    Block("dense, stride 2 of one pixel", 18, 9, (6, 7), (1, 1), stride=2, dense=True),
     Block("normalized", 48, 20, (8, 9), (7, 7), padding=3, normalized=True, activation="gelu"),
     Block("normalized, a tail", 37, 20, (8, 9), padding=1, normalized=True, bias=False),
     Block("everything", 70, 35, (9, 10), padding=1, expanded=30, normalized=True, residual=True, widening="silu"),

@@ -90,6 +90,14 @@ inline Expected naive(const sepwise::Conv& conv, const Numbers& numbers, sepwise
     const int64_t column = pixel % conv.out_width, row = pixel / conv.out_width % conv.out_height;
     const int64_t image = pixel / conv.out_width / conv.out_height;
     for (int64_t q = 0; q < mids; q++) {
+      if (conv.gathered) {
+        const int64_t c = q / taps, u = q % taps / conv.kernel_w, v = q % conv.kernel_w;  // as the weights lie
+        const int64_t i = row * conv.stride_h + u * conv.dilation_h - conv.pad_top;
+        const int64_t j = column * conv.stride_w + v * conv.dilation_w - conv.pad_left;
+        const bool outside = i < 0 || i >= conv.height || j < 0 || j >= conv.width;
+        mid[q] = outside ? 0 : numbers.x[((image * conv.height + i) * conv.width + j) * conv.channels + c];
+        continue;
+      }
       double sum = numbers.depthwise_bias.empty() ? 0 : numbers.depthwise_bias[q];
       for (int64_t u = 0; u < conv.kernel_h; u++)
         for (int64_t v = 0; v < conv.kernel_w; v++) {

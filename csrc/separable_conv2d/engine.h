@@ -68,13 +68,15 @@ template <class C>
 void pack_pointwise(const Conv& conv, const Weights& weights, float* out) {
   const ChannelOrder<C> order(conv);
   constexpr int64_t width = ChannelOrder<C>::width;
+  const int64_t taps = conv.kernel_h * conv.kernel_w;
   for (int64_t first = 0; first < conv.out_channels; first += width) {
     const int64_t channels = conv.out_channels - first < width ? conv.out_channels - first : width;
     const int64_t lanes = channels <= C::V::L ? C::V::L : width;
     for (int64_t o = 0; weights.bias && o < channels; o++) out[o] = C::Input::number(weights.bias, first + o);
-    for (int64_t c = 0; c < conv.channels; c++)
+    for (int64_t c = 0; c < conv.mid_channels() / conv.multiplier; c++)
       for (int64_t j = 0; j < conv.multiplier; j++) {
-        const int64_t place = order.place(c, j), q = c * conv.multiplier + j;
+        const int64_t place = order.place(c, j);
+        const int64_t q = conv.gathered ? c % conv.channels * taps + c / conv.channels : c * conv.multiplier + j;
         for (int64_t o = 0; o < channels; o++) {
           const float number = C::Input::number(weights.pointwise, (first + o) * conv.mid_channels() + q);
           C::pack_number(out + lanes, lanes, o, place, number);
@@ -126,6 +128,8 @@ struct Run {
     const Conv& conv = task->conv;
     if (conv.has_depthwise())
       depthwise_region<C>(depthwise, depthwise_kernel, x, region, memory);
+    else if (conv.gathered)
+      gather_region<C>(conv, x, region, memory);
     else
       copy_region<C>(conv, x, region, memory);
     char* out[Region::most_pixels];

@@ -28,6 +28,11 @@ struct FloatInput {
       x[1] = V::load_first(p + 4 * V::L, count > V::L ? count - V::L : 0);
     }
   }
+  // L numbers, or the first `count` of them, in their order.
+  SEPWISE_INLINE typename V::F load_in_order(const char* p) { return V::load(p); }
+  SEPWISE_INLINE typename V::F load_in_order_first(const char* p, int64_t count) {
+    return V::load_first(p, count < V::L ? count : V::L);
+  }
   static float number(const void* weights, int64_t index) { return ((const float*)weights)[index]; }
 };
 
@@ -43,6 +48,10 @@ struct Bf16Input {
       V::load_pairs_first(p, count, x[0], x[1]);
     else
       V::load_pairs(p, x[0], x[1]);
+  }
+  SEPWISE_INLINE typename V::F load_in_order(const char* p) { return V::load_bf16(p); }
+  SEPWISE_INLINE typename V::F load_in_order_first(const char* p, int64_t count) {
+    return V::load_bf16_first(p, count < V::L ? count : V::L);
   }
   static float number(const void* weights, int64_t index) {
     uint32_t bits = (uint32_t)((const uint16_t*)weights)[index] << 16;
@@ -66,6 +75,8 @@ struct FloatTile {
   static constexpr int words = 1;
   SEPWISE_INLINE void load_word(const char* p, typename V::F* x) { x[0] = V::load(p); }
   SEPWISE_INLINE void store_word(char* p, const typename V::F* x) { V::store(p, x[0]); }
+  // L numbers in their order.
+  SEPWISE_INLINE void store_in_order(char* p, typename V::F x) { V::store(p, x); }
 };
 
 // Numbers rounded to bfloat16, kept as float32: for machines without a bfloat16 product.
@@ -81,6 +92,7 @@ struct RoundedTile {
   static constexpr int words = 1;
   SEPWISE_INLINE void load_word(const char* p, typename V::F* x) { x[0] = V::load(p); }
   SEPWISE_INLINE void store_word(char* p, const typename V::F* x) { V::store(p, V::round_to_bf16(x[0])); }
+  SEPWISE_INLINE void store_in_order(char* p, typename V::F x) { V::store(p, V::round_to_bf16(x)); }
 };
 
 template <class V>

@@ -6,6 +6,7 @@
 //     y[p, o]    = activation(bias[o] + sum over q of mid[p, q] * pointwise[o, q] + residual[p, o])
 //
 // Outside the picture wide is zero, not what zeros widen to. Without a depthwise step, a kernel of 0 by 0, mid = wide.
+// Where gathered, q stands for (u, v, c) and mid[p, (u, v, c)] = x[pixel(p, u, v), c]: a dense convolution.
 //
 // Memory, all contiguous:
 //     x           (batch, height, width, channels, or expanded)     type of the kernel
@@ -13,6 +14,7 @@
 //     expand      (channels, expanded)                              type of the kernel
 //     depthwise   (channels * multiplier, kernel_h, kernel_w)       type of the kernel
 //     pointwise   (out_channels, channels * multiplier)             type of the kernel
+//                 (out_channels, channels, kernel_h, kernel_w)      where gathered
 //     biases      (channels,), (channels * multiplier,), (out_channels,)    type of the kernel, or null for zeros
 //
 // A kernel computes every Conv and owns all tails: it reads nothing outside x and writes nothing outside y, for any sizes >= 1.
@@ -35,7 +37,7 @@ enum class Type : int64_t { float32, bfloat16 };
 enum class Isa : int64_t { portable, avx2, avx512, avx512_bf16, amx };
 
 // Sizes of one convolution. The caller has checked them: all >= 1 but the pads, which are >= 0, and the batch; a kernel
-// of 0 by 0 has stride, dilation and multiplier 1 and no pads.
+// of 0 by 0 has stride, dilation and multiplier 1 and no pads; what is gathered is neither expanded nor multiplied.
 struct Conv {
   int64_t batch, channels, height, width;
   int64_t multiplier, out_channels, out_height, out_width;
@@ -43,13 +45,13 @@ struct Conv {
   Activation between, activation;
   int64_t expanded = 0;  // channels of x where they are expanded to `channels`; 0: they are not
   Activation widening = Activation::none;
-  bool normalized = false;
+  bool normalized = false, gathered = false;
   float epsilon = 0;
 
   int64_t in_channels() const { return expanded ? expanded : channels; }
-  int64_t mid_channels() const { return channels * multiplier; }
+  int64_t mid_channels() const { return gathered ? channels * kernel_h * kernel_w : channels * multiplier; }
   int64_t out_pixels() const { return batch * out_height * out_width; }
-  bool has_depthwise() const { return kernel_h > 0; }
+  bool has_depthwise() const { return kernel_h > 0 && !gathered; }
 };
 
 // Weights as PyTorch holds them; `depthwise` and `expand` null where there is no such step.
@@ -86,7 +88,7 @@ struct Kernel {
   Isa needs;
   Type type;            // of x, y and the raw weights
   Precision precision;  // the strictest it satisfies
-  // Packed weights depend on channels, multiplier, out_channels, expanded and the kernel's size only. 64-byte aligned memory.
+  // Packed weights depend on channels, multiplier, out_channels, expanded, gathered and the kernel's size only. 64-byte aligned memory.
   size_t (*packed_bytes)(const Conv&);
   void (*pack)(const Conv&, const Weights&, void* packed);
   void (*run)(const Task&);

@@ -30,6 +30,9 @@ struct PairTile {
     const __m512i even = _mm512_srli_epi32((__m512i)Sixteen::round_to_bf16(x[0]), 16);
     _mm512_storeu_si512(p, _mm512_or_si512(even, (__m512i)Sixteen::round_to_bf16(x[1])));
   }
+  SEPWISE_INLINE void store_in_order(char* p, Sixteen::F x) {
+    _mm256_storeu_si256((__m256i*)p, (__m256i)_mm512_cvtneps_pbh(x));
+  }
 };
 
 // To the nearest, ties to even.

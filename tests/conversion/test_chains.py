@@ -132,7 +132,7 @@ def test_an_inverted_residual_keeps_its_shortcut():
     fused = fuse(model, pictures())
     says = "expand 4 to 12, relu6, depthwise 3x3, relu6, pointwise 12 to 4, add"
     assert fused.report.fused == {"1.depthwise": says, "3.depthwise": says}
-    assert fused.report.pointwise == {"0": "pointwise 3 to 4"}
+    assert fused.report.alone == {"0": "pointwise 3 to 4"}
     assert fused.report.norms == 6
     assert_same(fused, model, pictures())
     assert "2 of 2 depthwise or separable convolutions run as one operation each" in str(fused.report)

@@ -12,11 +12,11 @@ from torch import Tensor, fx, nn
 
 from ..geometry import Geometry
 from ..nn import FusedBlock
-from ..nn.dense import shape_of_dense
 from .activation import activations_of
 from .chains import Chain, activations_after
 from .graph import Network
 from .pair import finite
+from .same_padding import geometry_of
 
 aten: Any = torch.ops.aten
 SUMS = (operator.add, torch.add, aten.add.Tensor)
@@ -27,7 +27,7 @@ Size = tuple[int, ...]
 class Block:
     """Nodes that one layer can replace.
 
-    name        of the depthwise convolution, of the separable layer, or of the pointwise convolution
+    name        of the depthwise convolution, of the separable layer, or of the lone convolution
     nodes       in the order in which they run; the last is what the layer will answer
     inputs      what the layer will read: x, and the residual where there is one
     layer       that will replace them
@@ -44,7 +44,7 @@ class Block:
 
 
 def find_blocks(network: Network, chains: Sequence[Chain], sizes: Mapping[fx.Node, Size]) -> list[Block]:
-    """Every chain with all that can be computed along with it, then every other pointwise convolution likewise.
+    """Every chain with all that can be computed along with it, then every lone convolution likewise.
 
     sizes    of the values of the graph, where they are known: a residual must have the size of what it is added to
     """
@@ -54,9 +54,12 @@ def find_blocks(network: Network, chains: Sequence[Chain], sizes: Mapping[fx.Nod
         taken.update(block.nodes)
         blocks.append(block)
     for node in network.graph.graph.nodes:
-        conv = None if node in taken else _pointwise_at(network, node)
-        if conv is not None:
-            start = _Part((node,), node.all_input_nodes[0], {"pointwise": conv.weight, "bias": conv.bias})
+        found = None if node in taken else _conv_at(network, node)
+        if found is not None:
+            conv, geometry = found
+            weights = {"pointwise": conv.weight, "bias": conv.bias}
+            geometry = None if _is_pointwise(geometry) else geometry
+            start = _Part((node,), node.all_input_nodes[0], weights, geometry)
             part = _with_end(network, start, sizes, taken)
             taken.update(part.nodes)
             blocks.append(_block(str(node.target), part, depthwise=False))
@@ -127,9 +130,10 @@ def _with_start(network: Network, part: _Part, taken: set[fx.Node]) -> _Part:
         nodes.insert(0, node)
         names = found or names
         node = node.all_input_nodes[0]
-    conv = _pointwise_at(network, node)
-    if conv is None or len(node.users) != 1 or node in taken:
+    found = _conv_at(network, node)
+    if found is None or not _is_pointwise(found[1]) or len(node.users) != 1 or node in taken:
         return part
+    conv = found[0]
     weights = part.weights | {"expand": conv.weight, "expand_bias": conv.bias}
     nodes = [node, *nodes, *part.nodes]
     return replace(
@@ -161,14 +165,17 @@ def _addend(node: fx.Node, one: fx.Node) -> fx.Node | None:
     return others[0] if len(others) == 1 and isinstance(others[0], fx.Node) else None
 
 
-def _pointwise_at(network: Network, node: fx.Node) -> nn.Conv2d | None:
-    """The pointwise convolution that a node calls, and that can be replaced; None when it calls anything else."""
+def _conv_at(network: Network, node: fx.Node) -> tuple[nn.Conv2d, Geometry] | None:
+    """The convolution of one group that a node calls, and that can be replaced; None when it calls anything else."""
     conv = network.graph.get_submodule(str(node.target)) if node.op == "call_module" else None
-    if not isinstance(conv, nn.Conv2d) or node.target in network.left_out:
+    if not isinstance(conv, nn.Conv2d) or conv.groups > 1:
         return None
-    shape = shape_of_dense(conv)
-    plain = shape.groups == 1 and max(shape.geometry.kernel) == 1 and max(shape.geometry.stride) == 1
-    return conv if plain and max(map(max, shape.geometry.pads((1, 1)))) == 0 else None
+    geometry = geometry_of(network, str(node.target), conv)
+    return None if isinstance(geometry, str) or conv.padding_mode != "zeros" else (conv, geometry)
+
+
+def _is_pointwise(geometry: Geometry) -> bool:
+    return max(*geometry.kernel, *geometry.stride) == 1 and max(map(max, geometry.pads((1, 1)))) == 0
 
 
 def _earlier(network: Network) -> Iterator[Block]:

@@ -19,6 +19,7 @@ from .activation import activations_of
 from .graph import FUNCTIONAL, NORMS, Network
 from .pair import Pair, why_not_pair
 from .rewriting import CONV_CALLS, CONVS
+from .same_padding import geometry_of
 
 aten: Any = torch.ops.aten
 
@@ -86,13 +87,15 @@ def _chain_at(network: Network, node: fx.Node, name: str, candidate: nn.Module |
         pair = Pair.of_layer(candidate)
     else:
         assert isinstance(candidate, CONVS)
-        reason = network.left_out.get(name) or ("it has three dimensions" if isinstance(candidate, nn.Conv3d) else None)
-        found = reason or _pointwise_after(network, node)
+        geometry = geometry_of(network, name, candidate)
+        if isinstance(geometry, str):
+            return geometry
+        found = "it has three dimensions" if isinstance(candidate, nn.Conv3d) else _pointwise_after(network, node)
         if isinstance(found, str):
             return found
         between, names, pointwise = found
         nodes += [*between, pointwise]
-        pair = Pair.of_convolutions(candidate, network.graph.get_submodule(str(pointwise.target)))  # type: ignore[arg-type]
+        pair = Pair.of_convolutions(candidate, geometry, network.graph.get_submodule(str(pointwise.target)))  # type: ignore[arg-type]
         pair = replace(pair, between=names[0] if names else None)
     if pair.activation is None:
         after, names, _ = activations_after(network, nodes[-1], 1)

@@ -13,6 +13,8 @@ from ..errors import ModelError
 from ..nn import FactoredConv
 from ..nn.dense import DenseConv
 from .graph import NORMS, Network, stored
+from .rewriting import CONVS
+from .same_padding import geometry_of
 
 
 def fold_norms(network: Network) -> list[str]:
@@ -20,8 +22,9 @@ def fold_norms(network: Network) -> list[str]:
 
         W'[o] = W[o] * gamma[o] / sqrt(var[o] + eps)        b'[o] = beta[o] + (b[o] - mean[o]) * gamma[o] / sqrt(...)
 
-    That is a convolution that could be converted, or a separable layer that ends with a convolution: then W is the
-    weight of its last step. Uses the running statistics, so the network computes what it computed in evaluation mode.
+    That is a convolution that could be converted, one that pads by the size of its input, or a separable layer that
+    ends with a convolution: then W is the weight of its last step. Uses the running statistics, so the network computes
+    what it computed in evaluation mode.
     """
     folded = []
     for name, node in _ends_in_convolution(network):
@@ -63,6 +66,8 @@ def _ends_in_convolution(network: Network) -> Iterator[tuple[str, fx.Node]]:
         elif node.op == "call_module" and calls[node.target] == 1:
             layer = network.graph.get_submodule(str(node.target))
             hooked = layer._forward_hooks or layer._forward_pre_hooks
+            if isinstance(layer, CONVS) and not isinstance(geometry_of(network, str(node.target), layer), str):
+                yield str(node.target), node
             if isinstance(layer, FactoredConv) and not hooked and getattr(layer, "activation", None) is None:
                 yield str(node.target), node
 

@@ -19,6 +19,7 @@ from .graph import is_exported, trace
 from .lifting import lift_steps
 from .pair import open_cp
 from .sameness import answer, difference, own_budget
+from .timed import set_ways
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,8 @@ class FusionReport:
     """What `fuse` did; `print` it.
 
     fused          name of the depthwise convolution -> what its layer computes now, in the order in which they run
-    pointwise      name -> the same of the other pointwise convolutions
+    alone          name -> the same of other convolutions, with the shortcut and the activation after them
+    slower         name -> time of our kernels over PyTorch's on the example, for those of them that PyTorch keeps
     left           name -> one sentence, for depthwise convolutions and separable layers that stay as they are
     norms          how many normalizations were folded into the convolution before them
     difference     largest |fused - original| on the example, relative to the largest |original|; the worst output
@@ -34,7 +36,8 @@ class FusionReport:
     """
 
     fused: dict[str, str]
-    pointwise: dict[str, str]
+    alone: dict[str, str]
+    slower: dict[str, float]
     left: dict[str, str]
     norms: int
     difference: float
@@ -47,11 +50,13 @@ class FusionReport:
     def __str__(self) -> str:
         together = len(self.fused) + len(self.left)
         lines = [f"{len(self.fused)} of {together} depthwise or separable convolutions run as one operation each"]
-        width = max(map(len, (*self.fused, *self.pointwise, *self.left)), default=0)
+        width = max(map(len, (*self.fused, *self.alone, *self.left)), default=0)
         lines += [f"  {name:{width}}  {what}" for name, what in self.fused.items()]
-        if self.pointwise:
-            lines.append("and so do these pointwise convolutions:")
-            lines += [f"  {name:{width}}  {what}" for name, what in self.pointwise.items()]
+        if self.alone:
+            lines.append("other convolutions by the same kernels, which are faster here:")
+            lines += [f"  {name:{width}}  {what}" for name, what in self.alone.items()]
+        if self.slower:
+            lines.append(f"left to PyTorch, which is faster there: {', '.join(self.slower)}")
         if self.left:
             lines.append("left as they are:")
             lines += [f"  {name:{width}}  {why}" for name, why in self.left.items()]
@@ -116,7 +121,9 @@ def fuse(
     open_cp(traced)
     chains, left = find_chains(traced)
     network = traced.graph
-    blocks = find_blocks(traced, chains, sizes_of(network, example))
+    sizes = sizes_of(network, example)
+    blocks = find_blocks(traced, chains, sizes)
+    slower = set_ways(blocks, sizes)
     written: dict[fx.Node, fx.Node] = {}
     for block in blocks:
         written[block.nodes[-1]] = _replace(network, block, written)
@@ -125,8 +132,9 @@ def fuse(
     if laid is not None:
         network.to(memory_format=laid)  # type: ignore[call-overload]
     network.requires_grad_(False)
-    fused, pointwise = ({b.name: b.says for b in blocks if b.depthwise is kind} for kind in (True, False))
-    report = FusionReport(fused, pointwise, left, len(norms), *_compare(model, network, laid, example))
+    fused, alone = ({b.name: b.says for b in blocks if b.depthwise is kind} for kind in (True, False))
+    alone = {name: says for name, says in alone.items() if name not in slower}
+    report = FusionReport(fused, alone, slower, left, len(norms), *_compare(model, network, laid, example))
     return FusedNetwork(network, laid, report).eval()
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ..errors import ModelError
 from ..geometry import Geometry, Pads
 from ..nn import CPConv1d, CPConv2d, FactoredConv, SeparableConv1d, SeparableConv2d
-from ..nn.dense import CONV, DenseConv, shape_of_dense
+from ..nn.dense import CONV, DenseConv
 from .fold import scale_shift_of
 from .graph import NORMS, Network
 
@@ -37,12 +37,11 @@ class Pair:
     activation: str | None = None
 
     @classmethod
-    def of_convolutions(cls, depthwise: DenseConv, pointwise: DenseConv) -> Pair:
-        """The pair of two stock layers; the first filters each channel, the second mixes them at each pixel."""
-        conv = shape_of_dense(depthwise)
-        multiplier = conv.out_channels // conv.in_channels
+    def of_convolutions(cls, depthwise: DenseConv, geometry: Geometry, pointwise: DenseConv) -> Pair:
+        """The pair of two layers; the first filters each channel, laid by `geometry`, the second mixes them."""
+        multiplier = depthwise.out_channels // depthwise.in_channels
         weights = (depthwise.weight, depthwise.bias, pointwise.weight, pointwise.bias)
-        return cls(conv.geometry, *weights, multiplier, depthwise.padding_mode)
+        return cls(geometry, *weights, multiplier, depthwise.padding_mode)
 
     @classmethod
     def of_layer(cls, layer: SeparableConv1d | SeparableConv2d) -> Pair:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from torch import Tensor, nn
 
 from ..errors import ShapeError
 from ..geometry import Geometry
-from ..ops import fused_block
 from ..ops.activations import check_activation
+from ..ops.fused_block import fused_block, stock_operations
 
 WEIGHTS = ("expand", "expand_bias", "depthwise", "depthwise_bias", "pointwise", "bias")
 
@@ -23,9 +23,10 @@ class FusedBlock(nn.Module):
 
     weights     "pointwise", and whichever of "bias", "depthwise", "depthwise_bias", "expand", "expand_bias" there are;
                 copied
-    geometry    of the depthwise step; None without one
+    geometry    of the depthwise step, or of a dense convolution that stands in its place; None without either
     multiplier  depthwise filters for each channel
     adds        whether it is called with a residual
+    stock       an attribute: True where stock operations are to compute it
     Raises ShapeError for weights that are none of these, UnsupportedError for an unknown activation.
 
     >>> import torch
@@ -66,9 +67,14 @@ class FusedBlock(nn.Module):
             self.register_parameter(name, held)
         self.geometry, self.multiplier, self.adds, self.precision = geometry, multiplier, adds, precision
         self.widening, self.between, self.epsilon, self.activation = widening, between, epsilon, activation
+        self.stock = False
 
     def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
-        return fused_block(
+        return self.by(stock_operations if self.stock else fused_block, x, residual)
+
+    def by(self, way: Callable[..., Tensor], x: Tensor, residual: Tensor | None = None) -> Tensor:
+        """The same, computed by a function with the arguments of `fused_block`."""
+        return way(
             x,
             self.pointwise,
             self.bias,
@@ -92,14 +98,16 @@ class FusedBlock(nn.Module):
         if self.depthwise is not None and self.geometry is not None:
             words += [described(self.geometry, self.multiplier), self.between]
         words += ["normalize" if self.epsilon is not None else None]
-        words += [f"pointwise {self.pointwise.shape[1] // self.multiplier} to {self.pointwise.shape[0]}"]
+        dense = self.geometry if self.depthwise is None else None
+        kind = "pointwise" if dense is None else described(dense, 1, "dense") + ","
+        words += [f"{kind} {self.pointwise.shape[1] // self.multiplier} to {self.pointwise.shape[0]}"]
         words += ["add" if self.adds else None, self.activation]
         return ", ".join(word for word in words if word)
 
 
-def described(geometry: Geometry, multiplier: int) -> str:
-    """A depthwise step in words: "depthwise 3x3 times 2 stride 2x2"; what is 1 is left out."""
-    words = [f"depthwise {'x'.join(map(str, geometry.kernel))}"]
+def described(geometry: Geometry, multiplier: int, kind: str = "depthwise") -> str:
+    """A step in words: "depthwise 3x3 times 2 stride 2x2"; what is 1 is left out."""
+    words = [f"{kind} {'x'.join(map(str, geometry.kernel))}"]
     if multiplier > 1:
         words.append(f"times {multiplier}")
     if max(geometry.stride) > 1:

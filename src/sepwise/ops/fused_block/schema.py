@@ -44,9 +44,8 @@ def fake(
     kernel_name: str | None = None,
 ) -> Tensor:
     """The result without its numbers."""
-    size = tuple(x.shape[2:])
-    if depthwise is not None:
-        size = geometry_of(depthwise.shape, stride, padding, dilation).output_size(size)
+    kernel = pointwise if depthwise is None else depthwise
+    size = geometry_of(kernel.shape, stride, padding, dilation).output_size(x.shape[2:])
     shape = (x.shape[0], pointwise.shape[0], *size)
     return torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
 
@@ -74,12 +73,15 @@ def flops(
     mixing, size, macs = Geometry.of((1, 1)), tuple(x[2:]), 0
     if expand is not None:
         macs += ConvShape(expand[1], expand[0], mixing).macs(size)
-    if depthwise is not None:
+    if depthwise is None:
+        dense = ConvShape(pointwise[1], pointwise[0], geometry_of(pointwise, stride, padding, dilation))
+        macs += dense.macs(size)
+    else:
         geometry = geometry_of(depthwise, stride, padding, dilation)
         channels = x[1] if expand is None else expand[0]
         macs += ConvShape(channels, depthwise[0], geometry, groups=channels).macs(size)
-        size = geometry.output_size(size)
-    return 2 * x[0] * (macs + ConvShape(pointwise[1], pointwise[0], mixing).macs(size))
+        macs += ConvShape(pointwise[1], pointwise[0], mixing).macs(geometry.output_size(size))
+    return 2 * x[0] * macs
 
 
 if native.PROBLEM is None:

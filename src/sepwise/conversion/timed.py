@@ -1,0 +1,57 @@
+"""Which of two ways a lone convolution takes, by the clock: the compiled kernels or stock PyTorch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+
+from ..measure import measure_latency, ratio
+from ..nn import FusedBlock
+from ..ops.fused_block import fused_block, runs_compiled, stock_operations
+from .blocks import Block, Size
+
+ROUNDS, WARM_UP = 7, 2
+
+
+def set_ways(blocks: Sequence[Block], sizes: Mapping[fx.Node, Size]) -> dict[str, float]:
+    """Leave to stock operations those lone convolutions that they compute faster.
+
+    sizes      of the values that the blocks read
+    returns    the name of each of them -> time of the compiled kernels over theirs
+    The blocks stay what they are, so that the weights of a network bear the same names on every machine.
+    """
+    slower: dict[str, float] = {}
+    known: dict[Any, float] = {}
+    for block in blocks:
+        layer = block.layer
+        if block.depthwise or not isinstance(layer, FusedBlock):
+            continue
+        inputs = [sizes[node] for node in block.inputs]
+        kind = (str(layer), layer.geometry, *inputs)
+        if kind not in known:
+            known[kind] = _ratio(layer, inputs)
+        layer.stock = known[kind] > 1
+        if layer.stock:
+            slower[block.name] = known[kind]
+    return slower
+
+
+@torch.inference_mode()
+def _ratio(layer: FusedBlock, inputs: Sequence[Size]) -> float:
+    """Time of the layer over that of the stock operations; 1 where it takes those itself."""
+    random = torch.Generator().manual_seed(0)
+    weight = layer.pointwise
+    tensors = [
+        torch.randn(size, generator=random).to(weight).contiguous(memory_format=torch.channels_last) for size in inputs
+    ]
+    if not runs_compiled(*tensors, weight):
+        return 1.0
+
+    def run(way: Callable[..., Tensor]) -> Callable[[], Tensor]:
+        return lambda: layer.by(way, *tensors)
+
+    timings = measure_latency({"ours": run(fused_block), "stock": run(stock_operations)}, ROUNDS, WARM_UP)
+    return ratio(timings["ours"], timings["stock"]).median
