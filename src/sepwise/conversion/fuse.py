@@ -50,6 +50,8 @@ class FusionReport:
     def __str__(self) -> str:
         together = len(self.fused) + len(self.left)
         lines = [f"{len(self.fused)} of {together} depthwise or separable convolutions run as one operation each"]
+        if not together:
+            lines = ["there is no depthwise or separable convolution"]
         width = max(map(len, (*self.fused, *self.alone, *self.left)), default=0)
         lines += [f"  {name:{width}}  {what}" for name, what in self.fused.items()]
         if self.alone:

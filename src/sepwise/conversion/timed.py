@@ -13,7 +13,7 @@ from ..nn import FusedBlock
 from ..ops.fused_block import fused_block, runs_compiled, stock_operations
 from .blocks import Block, Size
 
-ROUNDS, WARM_UP = 7, 2
+ROUNDS, SECONDS = 7, 0.05  # for both ways together, where that is more than one round
 
 
 def set_ways(blocks: Sequence[Block], sizes: Mapping[fx.Node, Size]) -> dict[str, float]:
@@ -53,5 +53,9 @@ def _ratio(layer: FusedBlock, inputs: Sequence[Size]) -> float:
     def run(way: Callable[..., Tensor]) -> Callable[[], Tensor]:
         return lambda: layer.by(way, *tensors)
 
-    timings = measure_latency({"ours": run(fused_block), "stock": run(stock_operations)}, ROUNDS, WARM_UP)
+    ways = {"ours": run(fused_block), "stock": run(stock_operations)}
+    once = measure_latency(ways, 1, warmup=1)
+    seconds = sum(timing.median_ms for timing in once.values()) / 1000
+    rounds = min(ROUNDS, int(SECONDS / seconds))
+    timings = measure_latency(ways, rounds, warmup=0) if rounds > 1 else once
     return ratio(timings["ours"], timings["stock"]).median
