@@ -80,6 +80,7 @@ class _Part:
     widening: str | None = None
     between: str | None = None
     activation: str | None = None
+    epsilon: float | None = None
     residual: fx.Node | None = None
 
 
@@ -97,10 +98,11 @@ def _around(network: Network, chain: Chain, sizes: Mapping[fx.Node, Size], taken
         pair.multiplier,
         between=pair.between,
         activation=pair.activation,
+        epsilon=pair.epsilon,
     )
     part = _with_start(network, part, taken)
     part = _with_end(network, part, sizes, taken)
-    if part.nodes == chain.nodes:
+    if part.nodes == chain.nodes and pair.epsilon is None:
         return replace(plain, layer=pair.layer())
     return _block(chain.name, part, depthwise=True)
 
@@ -112,6 +114,7 @@ def _block(name: str, part: _Part, depthwise: bool) -> Block:
         widening=part.widening,
         between=part.between,
         activation=part.activation,
+        epsilon=part.epsilon,
         multiplier=part.multiplier,
         adds=part.residual is not None,
     ).eval()

@@ -18,6 +18,7 @@ from ..nn.fused import described
 from .activation import activations_of
 from .graph import FUNCTIONAL, NORMS, Network
 from .pair import Pair, why_not_pair
+from .pixelwise import ChannelNorm
 from .rewriting import CONV_CALLS, CONVS
 from .same_padding import geometry_of
 
@@ -41,7 +42,7 @@ class Chain:
         """ "depthwise 3x3, relu6, pointwise 32 to 64": what the layer computes."""
         pair, geometry = self.pair, self.pair.geometry
         channels = pair.depthwise.shape[0] // pair.multiplier
-        words = [described(geometry, pair.multiplier), pair.between]
+        words = [described(geometry, pair.multiplier), pair.between, None if pair.epsilon is None else "normalize"]
         words += [f"pointwise {channels} to {pair.pointwise.shape[0]}", pair.activation]
         return ", ".join(word for word in words if word)
 
@@ -93,10 +94,12 @@ def _chain_at(network: Network, node: fx.Node, name: str, candidate: nn.Module |
         found = "it has three dimensions" if isinstance(candidate, nn.Conv3d) else _pointwise_after(network, node)
         if isinstance(found, str):
             return found
-        between, names, pointwise = found
+        between, names, norm, pointwise = found
         nodes += [*between, pointwise]
         pair = Pair.of_convolutions(candidate, geometry, network.graph.get_submodule(str(pointwise.target)))  # type: ignore[arg-type]
         pair = replace(pair, between=names[0] if names else None)
+        if norm is not None:
+            pair = pair.normalized(norm.weight, norm.bias, norm.eps)
     if pair.activation is None:
         after, names, _ = activations_after(network, nodes[-1], 1)
         nodes += after if names else []
@@ -108,9 +111,16 @@ def _chain_at(network: Network, node: fx.Node, name: str, candidate: nn.Module |
     return Chain(name, tuple(nodes), pair)
 
 
-def _pointwise_after(network: Network, node: fx.Node) -> tuple[list[fx.Node], list[str], fx.Node] | str:
-    """Nodes between a depthwise convolution and the pointwise one after it, their activation, and the latter."""
+def _pointwise_after(
+    network: Network, node: fx.Node
+) -> tuple[list[fx.Node], list[str], ChannelNorm | None, fx.Node] | str:
+    """Nodes between a depthwise convolution and the pointwise one after it, their activation and norm, the latter."""
     between, names, last = activations_after(network, node, 1)
+    norm = _norm_after(network, last)
+    if norm is not None:
+        last = next(iter(last.users))
+        more, _, end = activations_after(network, last, 0)
+        between, last = [*between, last, *more], end
     if len(last.users) != 1:
         readers = ", ".join(_words(network, user) for user in last.users)
         return f"its output is read {len(last.users)} times ({readers}), so it must exist"
@@ -131,7 +141,20 @@ def _pointwise_after(network: Network, node: fx.Node) -> tuple[list[fx.Node], li
         return f"{what} follows in {conv.groups} groups; one operation mixes all channels"
     if max(conv.geometry.stride) > 1 or max(map(max, conv.geometry.pads((1,) * conv.geometry.axes))) > 0:
         return f"{what} follows, which strides or pads; one operation does so in its depthwise step"
-    return between, names, follower
+    if norm is not None and (
+        len(conv.geometry.kernel) != 2 or network.graph.get_submodule(str(node.target)).padding_mode != "zeros"
+    ):
+        return f"{what} follows after a norm, which one operation knows for pictures padded by zeros"
+    return between, names, norm, follower
+
+
+def _norm_after(network: Network, node: fx.Node) -> ChannelNorm | None:
+    """The norm over channels that alone reads a node, if that is what does."""
+    follower = next(iter(node.users)) if len(node.users) == 1 else None
+    if follower is None or follower.op != "call_module" or _called_often(network, follower):
+        return None
+    module = network.graph.get_submodule(str(follower.target))
+    return module if isinstance(module, ChannelNorm) else None
 
 
 def activations_after(network: Network, node: fx.Node, most: int) -> tuple[list[fx.Node], list[str], fx.Node]:

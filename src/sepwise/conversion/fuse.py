@@ -18,6 +18,7 @@ from .fold import fold_norms
 from .graph import is_exported, trace
 from .lifting import lift_steps
 from .pair import open_cp
+from .pixelwise import write_pixelwise
 from .sameness import answer, difference, own_budget
 from .timed import set_ways
 
@@ -117,8 +118,9 @@ def fuse(
     keep_freed_memory()
     source = model.network if isinstance(model, FusedNetwork) else model
     _check_evaluating(source)
-    traced = trace(source, example)
+    traced = trace(source, example, inside=(nn.Linear, nn.LayerNorm))
     lift_steps(traced)
+    write_pixelwise(traced)
     norms = fold_norms(traced)
     open_cp(traced)
     chains, left = find_chains(traced)

@@ -66,11 +66,12 @@ class Network:
                 root.set_submodule(alias, module)
 
 
-def trace(model: nn.Module, example: Tensor | None = None) -> Network:
+def trace(model: nn.Module, example: Tensor | None = None, inside: tuple[type[nn.Module], ...] = ()) -> Network:
     """Copy `model` and follow it symbolically; where that fails, through `torch.export` with `example`.
 
     Convolutions inside the graph become `call_module` nodes, those of an exported program included. Arguments after
     the first keep their defaults. With an `example` the graph must answer it as the model does.
+    inside    layers besides convolutions and normalizations that must be found as nodes of their own
     Raises ModelError, with the reason, for a model that cannot be followed.
     """
     if any(isinstance(p, nn.parameter.UninitializedParameter) for p in model.parameters()):
@@ -78,7 +79,7 @@ def trace(model: nn.Module, example: Tensor | None = None) -> Network:
     copied = copy_of(model)
     if not is_exported(copied):
         copied.eval()
-    graph = copied if isinstance(copied, fx.GraphModule) else _follow(copied, example)
+    graph = copied if isinstance(copied, fx.GraphModule) else _follow(copied, example, inside)
     out_of_place(graph)
     refused = lift_convolutions(graph, copied)
     graph.recompile()
@@ -91,10 +92,14 @@ def trace(model: nn.Module, example: Tensor | None = None) -> Network:
 
 
 class _Tracer(fx.Tracer):
-    """Goes into a module only when a convolution or a normalization is found inside."""
+    """Goes into a module only when a convolution or a normalization is found inside, or what is asked for."""
+
+    def __init__(self, inside: tuple[type[nn.Module], ...] = ()) -> None:
+        super().__init__()
+        self.inside = inside
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        known = (*CONVS, *NORMS, FactoredConv)
+        known = (*CONVS, *NORMS, FactoredConv, *self.inside)
         if isinstance(m, known) or super().is_leaf_module(m, module_qualified_name):
             return True
         return not any(isinstance(c, known) for c in m.modules())
@@ -110,13 +115,15 @@ def copy_of(model: nn.Module) -> nn.Module:
         raise ModelError(f"{type(model).__name__} cannot be copied: {sentence(error)}") from None
 
 
-def _follow(model: nn.Module, example: Tensor | None) -> fx.GraphModule:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # that an argument keeps its default, unchecked
-            return fx.GraphModule(model, _Tracer().trace(model, _defaults(model)))
-    except Exception as symbolic:
-        first = sentence(symbolic)
+def _follow(model: nn.Module, example: Tensor | None, inside: tuple[type[nn.Module], ...]) -> fx.GraphModule:
+    first = ""
+    for tracer in [_Tracer(inside), _Tracer()] if inside else [_Tracer()]:
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", UserWarning)  # that an argument keeps its default, unchecked
+                return fx.GraphModule(model, tracer.trace(model, _defaults(model)))
+        except Exception as symbolic:
+            first = sentence(symbolic)
     if example is None:
         raise ModelError(f"{type(model).__name__} cannot be followed symbolically ({first}); give an example input")
     two = example.expand(2, *example.shape[1:]).contiguous() if len(example) == 1 else example  # one would stay one

@@ -24,6 +24,7 @@ class Pair:
 
     depthwise    (in * multiplier, 1, *kernel), laid by `geometry` on an input padded by `padding_mode`
     pointwise    (out, in * multiplier, 1, ...)
+    epsilon      of a norm over the channels of a pixel, without scale and shift, before the pointwise step
     """
 
     geometry: Geometry
@@ -35,6 +36,7 @@ class Pair:
     padding_mode: str = "zeros"
     between: str | None = None
     activation: str | None = None
+    epsilon: float | None = None
 
     @classmethod
     def of_convolutions(cls, depthwise: DenseConv, geometry: Geometry, pointwise: DenseConv) -> Pair:
@@ -64,6 +66,19 @@ class Pair:
         assert geometry.padding != "same"
         together = tuple((a + c, b + d) for (a, b), (c, d) in zip(geometry.padding, pads, strict=True))
         return replace(self, geometry=replace(geometry, padding=together))
+
+    def normalized(self, weight: Tensor | None, bias: Tensor | None, eps: float) -> Pair:
+        """The same pair with a layer norm over channels between; its scale and shift go into the pointwise step."""
+        matrix = self.pointwise.detach().double().flatten(1)
+        shift = None if self.bias is None else self.bias.detach().double()
+        if bias is not None:
+            moved = matrix @ bias.detach().double()
+            shift = moved if shift is None else shift + moved
+        if weight is not None:
+            matrix = matrix * weight.detach().double()
+        kind = self.pointwise.dtype
+        pointwise = matrix.view_as(self.pointwise).to(kind)
+        return replace(self, pointwise=pointwise, bias=None if shift is None else shift.to(kind), epsilon=eps)
 
     def layer(self) -> SeparableConv1d | SeparableConv2d:
         """A layer with copies of these weights, in evaluation mode. Raises ModelError when they hold NaN or Inf."""
