@@ -55,10 +55,10 @@ def test_every_layer_is_timed_with_its_activation_at_its_own_size(found):
     told = {name: (part.size, str(part.activation)) for name, part in parts.items()}
     assert told == {"first": ((20, 20), "ReLU()"), "second": ((20, 20), "SiLU()"), "third": ((20, 20), "None")}
     for key, kernel in {
-        None: "convolution 3x3",
+        None: "dense 3x3, 32 to 32, silu in one compiled operation",
         ("depthwise", 2): "depthwise and pointwise in one compiled operation",
         ("spatial", 4): "vertical 3x1, horizontal 1x3",
-        ("cp", 5): "convolution 1x1, depthwise and pointwise in one compiled operation",
+        ("cp", 5): "expand 32 to 5, depthwise 3x3, pointwise 5 to 32, silu in one compiled operation",
     }.items():
         run, words = parts["second"].fused(key, parts["second"].example())
         assert words == kernel or ("in stock operations" in words and sepwise.ops.native.PROBLEM)

@@ -8,27 +8,27 @@ from chains import NORM, Block, chain, pictures
 from plain_networks import settle
 from torch import nn
 
-from sepwise.conversion import fuse, pair, sameness
+from sepwise.conversion import blocks, fuse, sameness
 from sepwise.errors import ModelError
+from sepwise.nn import FusedBlock
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
 def test_a_wrong_answer_is_refused(monkeypatch, dtype):
     """One channel of one layer lost, in a network of three blocks."""
-    blocks = [part for _ in range(3) for part in (Block(), nn.Tanh())]
-    model = settle(nn.Sequential(nn.Conv2d(3, 4, 1), *blocks)).to(dtype)
+    parts = [part for _ in range(3) for part in (Block(), nn.Tanh())]
+    model = settle(nn.Sequential(nn.Conv2d(3, 4, 1), *parts)).to(dtype)
     x = pictures().to(dtype)
     good = fuse(model, x).report
     assert good.difference <= 0.25 * good.budget
-    plain = pair.Pair.layer
 
-    def faulty(self):
-        layer = plain(self)
-        with torch.no_grad():
-            layer.pointwise[:, -1] = 0
-        return layer
+    class Faulty(FusedBlock):
+        def __init__(self, *arguments, **options):
+            super().__init__(*arguments, **options)
+            if self.depthwise is not None:
+                self.pointwise[:, -1] = 0
 
-    monkeypatch.setattr(pair.Pair, "layer", faulty)
+    monkeypatch.setattr(blocks, "FusedBlock", Faulty)
     with pytest.raises(ModelError, match=r"would answer differently: by .* where .* can be rounding"):
         fuse(model, x)
 

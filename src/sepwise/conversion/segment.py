@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from ..factor import FORMS, check_rank
-from ..nn import FactoredConv, SeparableConv1d, SeparableConv2d, layer_for
+from ..nn import FactoredConv, FusedBlock, SeparableConv1d, SeparableConv2d, layer_for
 from ..nn.dense import DenseConv, shape_of_dense
 from ..ops import native
 from ..ops.separable_conv2d import cpu
@@ -90,6 +90,11 @@ def _kernel(network: FusedNetwork) -> str:
             compiled = native.PROBLEM is None and module.pointwise.dtype in cpu.DTYPES
             words.append(
                 "depthwise and pointwise " + ("in one compiled operation" if compiled else "in stock operations")
+            )
+        elif isinstance(module, FusedBlock):
+            compiled = native.PROBLEM is None and module.pointwise.dtype in cpu.DTYPES and not module.stock
+            words.append(
+                f"{module.extra_repr()} " + ("in one compiled operation" if compiled else "in stock operations")
             )
         elif isinstance(module, FactoredConv):
             words.append(", ".join(f"{step.name} {'x'.join(map(str, step.geometry.kernel))}" for step in module.steps))
