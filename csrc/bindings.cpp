@@ -1,6 +1,6 @@
-// The operators `sepwise::separable_conv2d` and `fused_block`, and what may be asked about them. The only file that knows tensors; written
-// against the stable ABI of LibTorch, so one library serves every PyTorch from 2.11 on. Python has explained what does
-// not fit; here it is only asserted.
+// The operators `sepwise::separable_conv2d` and `fused_block`, and what may be asked about them. The only file that knows
+// tensors; written against the stable ABI of LibTorch, so one library serves every PyTorch from 2.11 on. Python has
+// explained what does not fit; here it is only asserted.
 #include <torch/csrc/stable/library.h>
 #include <torch/csrc/stable/ops.h>
 #include <torch/csrc/stable/tensor.h>
@@ -95,18 +95,28 @@ struct Arguments {
   Arguments(Tensor&& x, Tensor&& pointwise) : x(std::move(x)), pointwise(std::move(pointwise)) {}
 };
 
-// Takes everything from the stack, the first of it too.
+void take_biases(Arguments& a, StableIValue* stack) {
+  a.bias = to<std::optional<Tensor>>(stack[0]);
+  a.depthwise_bias = to<std::optional<Tensor>>(stack[1]);
+}
+
+// What both operators end with; returns the word of the precision.
+std::string take_rest(Arguments& a, StableIValue* stack) {
+  a.stride = to<Sizes>(stack[0]);
+  a.padding = to<Sizes>(stack[1]);
+  a.dilation = to<Sizes>(stack[2]);
+  const std::string precision = to_text(stack[3]);
+  a.kernel_name = to_optional_text(stack[4]);
+  return precision;
+}
+
+// Both take everything from the stack before they look at a word of it.
 Arguments pair_from(StableIValue* stack) {
   Arguments a(to<Tensor>(stack[0]), to<Tensor>(stack[2]));
   a.depthwise = to<Tensor>(stack[1]);
-  a.bias = to<std::optional<Tensor>>(stack[3]);
-  a.depthwise_bias = to<std::optional<Tensor>>(stack[4]);
+  take_biases(a, stack + 3);
   const std::string between = to_optional_text(stack[5]), activation = to_optional_text(stack[6]);
-  a.stride = to<Sizes>(stack[7]);
-  a.padding = to<Sizes>(stack[8]);
-  a.dilation = to<Sizes>(stack[9]);
-  const std::string precision = to_text(stack[10]);
-  a.kernel_name = to_optional_text(stack[11]);
+  const std::string precision = take_rest(a, stack + 7);
   a.between = to_activation("between", between);
   a.activation = to_activation("activation", activation);
   a.precision = to_precision(precision);
@@ -116,19 +126,13 @@ Arguments pair_from(StableIValue* stack) {
 Arguments block_from(StableIValue* stack) {
   Arguments a(to<Tensor>(stack[0]), to<Tensor>(stack[2]));
   a.depthwise = to<std::optional<Tensor>>(stack[1]);
-  a.bias = to<std::optional<Tensor>>(stack[3]);
-  a.depthwise_bias = to<std::optional<Tensor>>(stack[4]);
+  take_biases(a, stack + 3);
   a.expand = to<std::optional<Tensor>>(stack[5]);
   a.expand_bias = to<std::optional<Tensor>>(stack[6]);
   a.residual = to<std::optional<Tensor>>(stack[7]);
   const std::string widening = to_optional_text(stack[8]), between = to_optional_text(stack[9]);
   a.epsilon = to<std::optional<double>>(stack[10]);
-  const std::string activation = to_optional_text(stack[11]);
-  a.stride = to<Sizes>(stack[12]);
-  a.padding = to<Sizes>(stack[13]);
-  a.dilation = to<Sizes>(stack[14]);
-  const std::string precision = to_text(stack[15]);
-  a.kernel_name = to_optional_text(stack[16]);
+  const std::string activation = to_optional_text(stack[11]), precision = take_rest(a, stack + 12);
   a.widening = to_activation("widening", widening);
   a.between = to_activation("between", between);
   a.activation = to_activation("activation", activation);
@@ -180,15 +184,17 @@ Conv conv_of(const Arguments& a) {
     STD_TORCH_CHECK(pointwise[1] == conv.mid_channels() && pointwise[2] == 1 && pointwise[3] == 1,
                     "sepwise::separable_conv2d: pointwise must be (O, C * multiplier, 1, 1)");
   } else {
-    conv.gathered = pointwise[2] > 1 || pointwise[3] > 1 || a.stride != Sizes({1, 1}) || a.padding != Sizes({0, 0, 0, 0});
+    const bool moves = a.stride != Sizes({1, 1}) || a.padding != Sizes({0, 0, 0, 0});
+    conv.gathered = pointwise[2] > 1 || pointwise[3] > 1 || moves;
     if (conv.gathered) conv.kernel_h = pointwise[2], conv.kernel_w = pointwise[3];
     STD_TORCH_CHECK(!a.depthwise_bias && a.between == Activation::none,
                     "sepwise::fused_block: without a depthwise step there is nothing to be activated after it");
     STD_TORCH_CHECK(pointwise[1] == x[1] && pointwise[2] >= 1 && pointwise[3] >= 1,
                     "sepwise::fused_block: without a depthwise step, pointwise must be (O, C, KH, KW)");
   }
-  for (const auto& [bias, length] : {std::pair{&a.bias, pointwise[0]}, std::pair{&a.depthwise_bias, a.depthwise ? conv.mid_channels() : 0},
-                                     std::pair{&a.expand_bias, a.expand ? conv.channels : 0}})
+  const int64_t mids = a.depthwise ? conv.mid_channels() : 0, wides = a.expand ? conv.channels : 0;
+  for (const auto& [bias, length] :
+       {std::pair{&a.bias, pointwise[0]}, std::pair{&a.depthwise_bias, mids}, std::pair{&a.expand_bias, wides}})
     STD_TORCH_CHECK(!*bias || ((*bias)->dim() == 1 && (*bias)->size(0) == length),
                     "sepwise::separable_conv2d: a bias must hold one number for each channel");
   conv.stride_h = a.stride[0], conv.stride_w = a.stride[1];

@@ -1,8 +1,8 @@
 // In which order the channels between the steps lie in a row of the tile; both packed weights follow it.
 //
 // Channels of x come in blocks of 2 L; within a block, all filters of the block's channels for j = 0, then for j = 1,
-// ... (multiplier of them), so that a vector of x meets a vector of filters. The last block may be narrower. Patches of a
-// dense convolution lie as they do in x: kernel rows, columns, channels.
+// ... (multiplier of them), so that a vector of x meets a vector of filters. The last block may be narrower. Patches
+// of a dense convolution lie as they do in x: kernel rows, columns, channels.
 #pragma once
 
 #include "kernel.h"

@@ -11,8 +11,6 @@
 namespace sepwise {
 namespace {
 
-SEPWISE_INLINE int64_t round_up_word(int64_t bytes) { return (bytes + 3) / 4 * 4; }
-
 // Pixels that lie one after another, all their channels, into rows 0, 1, ... of the tile.
 template <class C>
 void copy_pixels(const char* x, int64_t channels, int64_t pixels, Tile tile) {
@@ -54,7 +52,7 @@ void copy_region(const Conv& conv, const char* x, const Region& region, Tile til
 }
 
 // `count` numbers that lie one after another, into the tile in their order. Whole vectors are written, up to 60 bytes too
-// many: the tile has room for them, and masked stores took three times as long on Zen 5. `end`: that of x.
+// many, for which the tile has room: what follows is written later. `end`: that of x.
 template <class C>
 SEPWISE_INLINE void copy_numbers(const char* from, const char* end, int64_t count, char* to) {
   constexpr int64_t L = C::V::L;
@@ -68,7 +66,7 @@ SEPWISE_INLINE void copy_numbers(const char* from, const char* end, int64_t coun
 template <class C>
 void gather_region(const Conv& conv, const char* x, const Region& region, Tile tile) {
   const int64_t pixel_bytes = conv.channels * C::Input::bytes, tap_bytes = conv.channels * C::Mid::bytes;
-  const int64_t patch_bytes = conv.mid_channels() * C::Mid::bytes, rest = round_up_word(patch_bytes) - patch_bytes;
+  const int64_t patch_bytes = conv.mid_channels() * C::Mid::bytes, rest = -patch_bytes & 3;
   const int64_t numbers = conv.kernel_w * conv.channels, step = conv.stride_w * pixel_bytes;
   const char* end = x + conv.batch * conv.height * conv.width * pixel_bytes;
   for (int64_t i = 0; i < region.count; i++) {

@@ -2,6 +2,7 @@
 
 # pyright: reportArgumentType=false, reportCallIssue=false, reportIndexIssue=false
 
+import time
 from importlib.util import find_spec
 
 import pytest
@@ -10,9 +11,11 @@ from chains import Block, assert_same, layers_of, pictures
 from plain_networks import settle
 from torch import Tensor, nn
 
-from sepwise.conversion import fuse
+from sepwise.conversion import fuse, timed
+from sepwise.conversion.timed import _ratio as by_the_clock  # before the fixture replaces it
 from sepwise.errors import ModelError
 from sepwise.nn import FusedBlock
+from sepwise.ops import native
 from sepwise.sources.models import load_model
 
 PAIR = "depthwise 3x3, pointwise 4 to 4"
@@ -152,6 +155,21 @@ def test_what_pytorch_computes_faster_is_left_to_it(monkeypatch):
     other.load_state_dict(fused.state_dict())  # on whatever machine it was made
     assert_same(fused, other, pictures().float(), 1e-5)
     assert "left to PyTorch, which is faster there: 0" in str(fused.report)
+
+
+@pytest.mark.skipif(native.PROBLEM is not None, reason=native.PROBLEM or "")
+@pytest.mark.parametrize("slow", ["fused_block", "stock_operations"])
+def test_the_clock_tells_which_way_is_slower(monkeypatch, slow: str):
+    way = getattr(timed, slow)
+
+    def delayed(*arguments, **options):
+        time.sleep(0.005)
+        return way(*arguments, **options)
+
+    monkeypatch.setattr(timed, slow, delayed)
+    layer = FusedBlock({"pointwise": torch.randn(4, 3, 1, 1)}, adds=True)
+    found = by_the_clock(layer, [(1, 3, 5, 5), (1, 4, 5, 5)])
+    assert found > 2 if slow == "fused_block" else found < 0.5
 
 
 class Same(nn.Conv2d):

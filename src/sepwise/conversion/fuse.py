@@ -93,10 +93,12 @@ def fuse(
 ) -> FusedNetwork:
     """Run every depthwise-pointwise pair of a network as one operation, with the same outputs.
 
-        depthwise -> (norm) -> (activation) -> pointwise -> (norm) -> (activation)    becomes one nn.SeparableConv2d
+        (pointwise -> (norm) -> (activation)) -> depthwise -> (norm) -> (activation) -> pointwise -> (norm)
+            -> (+ shortcut) -> (activation)             becomes one nn.FusedBlock, or one nn.SeparableConv2d
 
-    Found by structure in the graph of the model, with what `convert` made; normalizations are folded into the weights.
-    What cannot be fused stays as it is, and `report` says why. From now on the process keeps memory that it frees
+    Other convolutions are timed on the example and run by our kernels where these are faster. Found by structure in the
+    graph of the model, with what `convert` made; normalizations are folded into the weights. What cannot be fused stays
+    as it is, and `report` says why. From now on the process keeps memory that it frees
     (`sepwise.keep_freed_memory`): large pictures would else spend more time on new memory than on convolutions.
 
     model            in evaluation mode; left unchanged

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 
 from torch import Tensor, nn
 
@@ -70,10 +71,11 @@ class FusedBlock(nn.Module):
         self.stock = False
 
     def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
-        return self.by(stock_operations if self.stock else fused_block, x, residual)
+        way = stock_operations if self.stock else partial(fused_block, precision=self.precision)
+        return self.by(way, x, residual)
 
     def by(self, way: Callable[..., Tensor], x: Tensor, residual: Tensor | None = None) -> Tensor:
-        """The same, computed by a function with the arguments of `fused_block`."""
+        """The same, computed by a function with the arguments of `stock_operations`."""
         return way(
             x,
             self.pointwise,
@@ -88,7 +90,6 @@ class FusedBlock(nn.Module):
             epsilon=self.epsilon,
             activation=self.activation,
             geometry=self.geometry,
-            precision=self.precision,
         )
 
     def extra_repr(self) -> str:

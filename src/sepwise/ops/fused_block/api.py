@@ -119,7 +119,6 @@ def stock_operations(
     epsilon: float | None = None,
     activation: str | None = None,
     geometry: Geometry | None = None,
-    precision: str | None = None,
 ) -> Tensor:
     """What `fused_block` means, in stock operations of PyTorch."""
     if expand is not None:
