@@ -26,8 +26,8 @@ namespace {
 constexpr int64_t alignment = 64;
 SEPWISE_INLINE int64_t round_up(int64_t value, int64_t unit) { return (value + unit - 1) / unit * unit; }
 
-// Packed weights: the depthwise part, the panels of the pointwise part, what C::Rows adds, and the panels of the
-// expanding step, on a boundary of `alignment`.
+// Packed weights: the panels of the expanding step, then, on a boundary of `alignment`, the depthwise part, the panels of
+// the pointwise part, and what C::Rows adds.
 template <class C>
 struct Packed {
   using Order = ChannelOrder<C>;
@@ -41,12 +41,11 @@ struct Packed {
     return (Order(conv).words() + 1) * lanes;
   }
   using Rows = typename RowsOf<C>::type;
-  static int64_t expand_at(const Conv& conv) {
-    return round_up(depthwise_floats(conv) + panel_floats(conv) + Rows::floats(conv), alignment / 4);
+  static int64_t expand_floats(const Conv& conv) {
+    return conv.expanded ? round_up(panel_floats(Expansion<C>::step_of(conv)), alignment / 4) : 0;
   }
   static size_t bytes(const Conv& conv) {
-    if (conv.expanded) return (expand_at(conv) + panel_floats(Expansion<C>::step_of(conv))) * 4;
-    return (depthwise_floats(conv) + panel_floats(conv) + Rows::floats(conv)) * 4;
+    return (expand_floats(conv) + depthwise_floats(conv) + panel_floats(conv) + Rows::floats(conv)) * 4;
   }
 };
 
@@ -90,12 +89,14 @@ template <class C>
 void pack(const Conv& conv, const Weights& weights, void* packed) {
   memset(packed, 0, Packed<C>::bytes(conv));
   float* part = (float*)packed;
+  if (conv.expanded) {
+    const Weights expand{nullptr, nullptr, weights.expand, weights.expand_bias};
+    pack_pointwise<C>(Expansion<C>::step_of(conv), expand, part);
+    part += Packed<C>::expand_floats(conv);
+  }
   if (conv.has_depthwise()) pack_depthwise<C>(conv, weights, part);
   pack_pointwise<C>(conv, weights, part += Packed<C>::depthwise_floats(conv));
   Packed<C>::Rows::pack(conv, weights, part += Packed<C>::panel_floats(conv));
-  if (!conv.expanded) return;
-  const Weights expand{nullptr, nullptr, weights.expand, weights.expand_bias};
-  pack_pointwise<C>(Expansion<C>::step_of(conv), expand, (float*)packed + Packed<C>::expand_at(conv));
 }
 
 // About how many output pixels make a tile. Small enough for the tile to stay in the nearest cache, large enough for a
@@ -123,8 +124,8 @@ struct Run {
   Expansion<C> expansion;
   Descent descent;
 
-  // `x`: what the depthwise step reads.
-  void tile(const Region& region, const char* x, Tile memory, Ahead& ahead) {
+  // `x`: what the depthwise step reads. `is_last`: of this thread's tiles.
+  void tile(const Region& region, const char* x, Tile memory, Ahead& ahead, bool is_last) {
     const Conv& conv = task->conv;
     if (conv.has_depthwise())
       depthwise_region<C>(depthwise, depthwise_kernel, x, region, memory);
@@ -135,10 +136,12 @@ struct Run {
     char* out[Region::most_pixels];
     const int64_t pixels = region.find_pixels(conv, task->y, conv.out_channels * C::Output::bytes, out);
     if (conv.normalized) normalize_rows<C>(conv, places, pixels, memory);
-    matmul_range<C>(matmul, matmul_table, memory.data, pixels, panels, out, conv.out_channels, ahead);
+    const Coming after{(const char*)task->soon, is_last ? (int64_t)task->soon_bytes / 64 : 0};
+    matmul_range<C>(matmul, matmul_table, memory.data, pixels, panels, out, conv.out_channels, ahead, after);
   }
 
   int64_t take() { return __atomic_fetch_add(&next, 1, __ATOMIC_RELAXED); }
+  bool none_left() const { return __atomic_load_n(&next, __ATOMIC_RELAXED) >= regions.count(); }
 
   // One thread's share: the next tile that nobody has taken, until none is left.
   static void share(void* context, int64_t) {
@@ -163,10 +166,10 @@ struct Run {
           run.regions.get(index, regions[!here]);
           ahead.aim(conv, x, run.depthwise.pixel_bytes, regions[!here]);
         }
-        run.tile(regions[here], x, memory, ahead);
+        run.tile(regions[here], x, memory, ahead, index >= run.regions.count());
         here = !here;
       } else {
-        run.tile(regions[here], x, memory, ahead);
+        run.tile(regions[here], x, memory, ahead, run.none_left());
         index = run.take();
         if (index < run.regions.count()) run.regions.get(index, regions[here]);
       }
@@ -199,7 +202,7 @@ struct Run {
           const int64_t left = conv.out_width - column;
           for (int64_t i = 0; i < rows; i++)
             region.add(image, from + i, column, left < descent.columns() ? left : descent.columns());
-          run.tile(region, x, {scratch, row_bytes}, nothing);
+          run.tile(region, x, {scratch, row_bytes}, nothing, row + rows >= descent.begin(part + 1));
         }
         row += rows;
       }
@@ -217,7 +220,8 @@ void run(const Task& task) {
   const int64_t pixel_bytes = conv.expanded ? round_up(conv.channels * C::Output::bytes, alignment) + alignment
                                             : conv.channels * C::Input::bytes;
   const int64_t line_bytes = conv.width * pixel_bytes;
-  const float* weights = (const float*)task.packed;
+  const float* expand = (const float*)task.packed;
+  const float* weights = expand + Packed<C>::expand_floats(conv);
   const float* panels = weights + Packed<C>::depthwise_floats(conv);
   const Conv step = Expansion<C>::step_of(conv);
   const ChannelOrder<C> step_order(step);
@@ -236,7 +240,7 @@ void run(const Task& task) {
              .expansion = {.conv = step,
                            .matmul = {step_order.words(), step_bytes, ending_of(conv.widening)},
                            .table = nullptr,
-                           .panels = weights + Packed<C>::expand_at(conv),
+                           .panels = expand,
                            .pixel_bytes = pixel_bytes,
                            .line_bytes = line_bytes,
                            .pixels = tile_pixels<C>(step, step_bytes)},

@@ -81,6 +81,9 @@ struct Task {
   void* y;
   Host host;
   const void* residual = nullptr;  // added before the activation; null: nothing is
+  // What the next call will read first, its packed weights for instance: comes nearer while this one ends.
+  const void* soon = nullptr;
+  size_t soon_bytes = 0;
 };
 
 struct Kernel {

@@ -31,6 +31,12 @@ struct Soon {
   int lines;
 };
 
+// What is to come nearer: so many lines of 64 bytes.
+struct Coming {
+  const char* from = nullptr;
+  int64_t lines = 0;
+};
+
 template <class C, int ROWS, int VECTORS>
 static __attribute__((noinline)) void matmul_block(const MatmulCall& call, const char* tile, const float* panel,
                                                    char* const* out, int64_t offset, int64_t channels, Soon soon) {
@@ -144,21 +150,24 @@ struct MatmulTable<C, 0> {
   static void set(MatmulBlock (*)[3]) {}
 };
 
-// Rows of the tile x all panels -> y, one pointer a row. A panel stays in the nearest cache while all rows pass it.
+// Rows of the tile x all panels -> y, one pointer a row. A panel stays in the nearest cache while all rows pass it, and
+// the next one comes meanwhile; with the last one comes what `after` names.
 template <class C>
 void matmul_range(const MatmulCall& call, const MatmulBlock (*table)[3], const char* tile, int64_t rows,
-                  const float* packed, char* const* out, int64_t out_channels, Ahead& ahead) {
+                  const float* packed, char* const* out, int64_t out_channels, Ahead& ahead, Coming after = {}) {
   constexpr int width = 2 * C::V::L;
-  const int64_t blocks = (rows + C::rows - 1) / C::rows;
+  const int64_t blocks = (rows + C::rows - 1) / C::rows, fours = call.words / 4 * blocks;
   const int64_t lines = ahead.lines() / (blocks * ((out_channels + width - 1) / width)) + 1;
   for (int64_t first = 0; first < out_channels; first += width) {
     const int64_t channels = out_channels - first < width ? out_channels - first : width;
     const int vectors = channels <= C::V::L ? 1 : 2;
-    // While this panel is used the next one comes, which is no longer.
-    const int64_t panel_words = (call.words + 1) * vectors * C::V::L, fours = call.words / 4 * blocks;
-    const bool is_last = first + width >= out_channels || fours == 0;
+    // The next panel is no longer than this one.
+    const int64_t panel_words = (call.words + 1) * vectors * C::V::L;
     const float* next = packed + panel_words;
-    Soon soon{(const char*)next, is_last ? 0 : (int)((panel_words / 16 + fours - 1) / fours)};
+    const bool is_last = first + width >= out_channels;
+    const Coming coming = is_last ? after : Coming{(const char*)next, panel_words / 16};
+    Soon soon{coming.from, fours == 0 ? 0 : (int)((coming.lines + fours - 1) / fours)};
+    if (is_last && soon.lines > 2) soon.lines = 2;
     for (int64_t b = 0; b < blocks; b++) {
       ahead.some(lines);
       const int64_t begin = rows * b / blocks, end = rows * (b + 1) / blocks;

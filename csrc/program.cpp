@@ -1,0 +1,139 @@
+#include "program.h"
+
+#include <algorithm>
+#include <cstring>
+
+namespace sepwise {
+namespace {
+
+constexpr size_t alignment = 64;
+
+float number(const float* x) { return *x; }
+float number(const uint16_t* x) {
+  const uint32_t bits = static_cast<uint32_t>(*x) << 16;
+  float value;
+  std::memcpy(&value, &bits, 4);
+  return value;
+}
+void put(float* y, float value) { *y = value; }
+// To the nearest, ties to even; NaN stays NaN.
+void put(uint16_t* y, float value) {
+  uint32_t bits;
+  std::memcpy(&bits, &value, 4);
+  *y = value != value ? 0x7fc0 : static_cast<uint16_t>((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
+}
+
+struct Mean {
+  const Value* x;
+  const void* from;
+  void* to;
+};
+
+constexpr int64_t most_together = 256;
+
+// A job: so many channels of one picture. Rows are summed by themselves first: many numbers in one sum would round badly.
+template <class T>
+void mean_of_some(void* context, int64_t index) {
+  const Mean& mean = *static_cast<Mean*>(context);
+  const int64_t channels = mean.x->channels, width = mean.x->width, height = mean.x->height;
+  const int64_t groups = (channels + most_together - 1) / most_together;
+  const int64_t image = index / groups, first = index % groups * most_together;
+  const int64_t some = std::min(most_together, channels - first);
+  const T* x = static_cast<const T*>(mean.from) + image * height * width * channels + first;
+  T* y = static_cast<T*>(mean.to) + image * channels + first;
+  float all[most_together] = {}, line[most_together];
+  for (int64_t row = 0; row < height; row++) {
+    std::fill(line, line + some, 0.0f);
+    for (int64_t column = 0; column < width; column++, x += channels)
+      for (int64_t c = 0; c < some; c++) line[c] += number(x + c);
+    for (int64_t c = 0; c < some; c++) all[c] += line[c];
+  }
+  const float pixels = static_cast<float>(height * width);
+  for (int64_t c = 0; c < some; c++) put(y + c, all[c] / pixels);
+}
+
+// Pieces of memory that are in use, and the lowest place where another one fits.
+class Places {
+ public:
+  size_t take(size_t bytes) {
+    size_t at = 0;
+    auto next = used_.begin();
+    for (; next != used_.end() && next->at < at + bytes; ++next) at = std::max(at, next->at + next->bytes);
+    used_.insert(next, {at, bytes});
+    end_ = std::max(end_, at + bytes);
+    return at;
+  }
+  void give_back(size_t at) {
+    used_.erase(std::find_if(used_.begin(), used_.end(), [at](const Piece& piece) { return piece.at == at; }));
+  }
+  size_t end() const { return end_; }
+
+ private:
+  struct Piece {
+    size_t at, bytes;
+  };
+  std::vector<Piece> used_;  // by place
+  size_t end_ = 0;
+};
+
+}  // namespace
+
+void Program::add(Step step, const Value& result) {
+  steps_.push_back(std::move(step));
+  values_.push_back(result);
+}
+
+void Program::finish(std::vector<int64_t> returned) {
+  returned_ = std::move(returned);
+  const int64_t steps = static_cast<int64_t>(steps_.size());
+  std::vector<int64_t> last(values_.size(), -1);  // the step that reads a value last
+  for (int64_t s = 0; s < steps; s++) {
+    last[steps_[s].source] = s;
+    if (steps_[s].residual >= 0) last[steps_[s].residual] = s;
+  }
+  places_.assign(values_.size(), 0);
+  std::vector<bool> inside(values_.size(), false);
+  Places places;
+  for (int64_t s = 0; s < steps; s++) {
+    const int64_t value = given_ + s;
+    if (std::find(returned_.begin(), returned_.end(), value) == returned_.end()) {
+      places_[value] = places.take((bytes(value) + alignment - 1) / alignment * alignment);
+      inside[value] = true;
+    }
+    for (int64_t old = given_; old <= value; old++)
+      if (inside[old] && (last[old] == s || (old == value && last[old] < 0))) {
+        places.give_back(places_[old]);
+        inside[old] = false;
+      }
+  }
+  memory_bytes_ = places.end();
+}
+
+void Program::run(const std::vector<const void*>& given, const std::vector<void*>& returned, void* memory,
+                  const Host& host) const {
+  std::vector<const void*> at(values_.size(), nullptr);
+  std::copy(given.begin(), given.end(), at.begin());
+  for (size_t i = 0; i < returned.size(); i++) at[returned_[i]] = returned[i];
+  for (size_t s = 0; s < steps_.size(); s++) {
+    const Step& step = steps_[s];
+    const int64_t value = given_ + static_cast<int64_t>(s);
+    if (at[value] == nullptr) at[value] = static_cast<char*>(memory) + places_[value];
+    void* y = const_cast<void*>(at[value]);
+    if (step.kernel == nullptr) {
+      const Value& x = values_[step.source];
+      Mean mean{&x, at[step.source], y};
+      const int64_t jobs = x.batch * ((x.channels + most_together - 1) / most_together);
+      host.parallel(jobs, type_ == Type::float32 ? mean_of_some<float> : mean_of_some<uint16_t>, &mean);
+      continue;
+    }
+    Task task{step.conv, step.weights->data(), at[step.source], y, host,
+              step.residual < 0 ? nullptr : at[step.residual]};
+    if (s + 1 < steps_.size() && steps_[s + 1].kernel != nullptr) {
+      const Step& next = steps_[s + 1];
+      task.soon = next.weights->data(), task.soon_bytes = next.kernel->packed_bytes(next.conv);
+    }
+    step.kernel->run(task);
+  }
+}
+
+}  // namespace sepwise

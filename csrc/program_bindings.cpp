@@ -1,0 +1,202 @@
+// Programs as PyTorch sees them: made once of layers and sizes, run by their number.
+#include <torch/csrc/stable/library.h>
+
+#include <algorithm>
+#include <cstring>
+#include <mutex>
+#include <unordered_map>
+
+#include "layer.h"
+#include "program.h"
+
+namespace sepwise {
+namespace {
+
+using torch::headeronly::MemoryFormat;
+
+// What was read of weights when they were packed. Changes that PyTorch counts are known to whoever asks for the run;
+// those that it does not count (`.data`, NumPy) change whole weights as a rule, and so these lines of memory.
+struct Sample {
+  static constexpr int64_t most = 64;
+  const char* at;
+  int64_t bytes;
+  char content[most];
+
+  Sample(const void* data, int64_t bytes) : at(static_cast<const char*>(data)), bytes(std::min(bytes, most)) {
+    std::memcpy(content, at, this->bytes);
+  }
+  bool holds() const { return std::memcmp(content, at, bytes) == 0; }
+};
+
+struct Held {
+  Program program;
+  ScalarType type;
+  std::vector<Tensor> weights;
+  std::vector<Sample> samples;
+};
+
+std::mutex mutex;
+int64_t last_number = 0;
+std::unordered_map<int64_t, std::shared_ptr<const Held>>& programs() {
+  static std::unordered_map<int64_t, std::shared_ptr<const Held>> all;
+  return all;
+}
+
+// Numbers of one step after another, read in the order in which `sepwise.ops.program` writes them.
+class Reader {
+ public:
+  explicit Reader(const std::vector<int64_t>& numbers) : numbers_(numbers) {}
+  bool at_end() const { return next_ == numbers_.size(); }
+  int64_t one() {
+    STD_TORCH_CHECK(next_ < numbers_.size(), "sepwise::make_program: the steps end too early");
+    return numbers_[next_++];
+  }
+  Sizes some(int count) {
+    Sizes found;
+    for (int i = 0; i < count; i++) found.push_back(one());
+    return found;
+  }
+
+ private:
+  const std::vector<int64_t>& numbers_;
+  size_t next_ = 0;
+};
+
+template <class E>
+E named(int64_t number, E most) {
+  STD_TORCH_CHECK(number >= 0 && number <= static_cast<int64_t>(most), "sepwise::make_program: unknown word ", number);
+  return static_cast<E>(number);
+}
+
+Layer read_layer(Reader& reader, const std::vector<Tensor>& weights, const std::vector<double>& epsilons) {
+  const auto weight = [&]() -> std::optional<Tensor> {
+    const int64_t index = reader.one();
+    return index < 0 ? std::nullopt : std::optional(weights.at(index));
+  };
+  Layer layer(Tensor(weights.at(reader.one())));
+  layer.depthwise = weight(), layer.bias = weight(), layer.depthwise_bias = weight();
+  layer.expand = weight(), layer.expand_bias = weight();
+  layer.widening = named(reader.one(), Activation::elu);
+  layer.between = named(reader.one(), Activation::elu);
+  layer.activation = named(reader.one(), Activation::elu);
+  const int64_t epsilon = reader.one();
+  if (epsilon >= 0) layer.epsilon = epsilons.at(epsilon);
+  layer.stride = reader.some(2), layer.padding = reader.some(4), layer.dilation = reader.some(2);
+  layer.precision = named(reader.one(), Precision::medium);
+  return layer;
+}
+
+Value value_of(const Tensor& x) {
+  STD_TORCH_CHECK(x.dim() == 4, "sepwise::make_program: what is given needs four axes");
+  return {x.size(0), x.size(2), x.size(3), x.size(1)};
+}
+
+bool same(const Value& a, const Value& b) {
+  return a.batch == b.batch && a.height == b.height && a.width == b.width && a.channels == b.channels;
+}
+
+// `given`: tensors of the size and dtype that the program will be run with. `steps`: for each its source and residual,
+// whether it is a layer (1) or a mean (0), and the numbers of the layer. Returns the number of the program.
+int64_t make_program(std::vector<Tensor> given, std::vector<Tensor> weights, std::vector<int64_t> steps,
+                     std::vector<double> epsilons, std::vector<int64_t> returned) {
+  STD_TORCH_CHECK(!given.empty() && !returned.empty(), "sepwise::make_program: nothing is given, or nothing returned");
+  const ScalarType type = given[0].scalar_type();
+  std::vector<Value> values;
+  for (const Tensor& x : given) {
+    STD_TORCH_CHECK(x.scalar_type() == type, "sepwise::make_program: all that is given must have one dtype");
+    values.push_back(value_of(x));
+  }
+  auto held = std::make_shared<Held>(Held{Program(type_of(type), std::move(values)), type, {}, {}});
+  Program& program = held->program;
+  for (Reader reader(steps); !reader.at_end();) {
+    Step step;
+    step.source = reader.one(), step.residual = reader.one();
+    STD_TORCH_CHECK(step.source >= 0 && step.source < program.values() && step.residual < program.values(),
+                    "sepwise::make_program: a step reads a value that is not there yet");
+    const Value x = program.value(step.source);
+    Value result{x.batch, 1, 1, x.channels};
+    if (reader.one() != 0) {
+      const Layer layer = read_layer(reader, weights, epsilons);
+      const Conv& conv = step.conv = conv_of(layer, {x.batch, x.channels, x.height, x.width});
+      result = {conv.batch, conv.out_height, conv.out_width, conv.out_channels};
+      STD_TORCH_CHECK(step.residual < 0 || same(program.value(step.residual), result),
+                      "sepwise::make_program: a residual must have the size of the result");
+      step.kernel = &choose(conv, type_of(type), layer.precision, "", step.residual >= 0);
+      step.weights = packed(layer, type, conv, *step.kernel);
+    }
+    program.add(std::move(step), result);
+  }
+  for (int64_t value : returned)
+    STD_TORCH_CHECK(value >= program.given() && value < program.values(),
+                    "sepwise::make_program: only results of steps can be returned");
+  program.finish(std::move(returned));
+  for (const Tensor& weight : weights) {
+    held->weights.push_back(alias(weight));
+    const int64_t bytes = weight.numel() * static_cast<int64_t>(weight.element_size());
+    const char* data = static_cast<const char*>(weight.const_data_ptr());
+    held->samples.emplace_back(data, bytes);
+    if (bytes > Sample::most) held->samples.emplace_back(data + bytes - Sample::most, Sample::most);
+  }
+  const std::lock_guard<std::mutex> lock(mutex);
+  programs()[++last_number] = std::move(held);
+  return last_number;
+}
+
+// What the program returns, in channels_last; nothing where weights are no longer what they were.
+std::vector<Tensor> run_program(std::vector<Tensor> given, int64_t number) {
+  std::shared_ptr<const Held> held;
+  {
+    const std::lock_guard<std::mutex> lock(mutex);
+    const auto found = programs().find(number);
+    STD_TORCH_CHECK(found != programs().end(), "sepwise::run_program: there is no program ", number);
+    held = found->second;
+  }
+  for (const Sample& sample : held->samples)
+    if (!sample.holds()) return {};
+  const Program& program = held->program;
+  STD_TORCH_CHECK(static_cast<int64_t>(given.size()) == program.given(), "sepwise::run_program: expected ",
+                  program.given(), " tensors");
+  std::vector<const void*> from;
+  for (size_t i = 0; i < given.size(); i++) {
+    STD_TORCH_CHECK(given[i].scalar_type() == held->type && same(value_of(given[i]), program.value(i)),
+                    "sepwise::run_program: tensor ", i, " has another size or dtype than the program was made for");
+    given[i] = laid_out(given[i]);
+    from.push_back(given[i].const_data_ptr());
+  }
+  std::vector<Tensor> results;
+  std::vector<void*> to;
+  for (int64_t index : program.returned()) {
+    const Value& value = program.value(index);
+    const Size size = {value.batch, value.channels, value.height, value.width};
+    results.push_back(torch::stable::empty({size.data(), size.size()}, held->type, std::nullopt, given[0].device(),
+                                           std::nullopt, MemoryFormat::ChannelsLast));
+    to.push_back(results.back().mutable_data_ptr());
+  }
+  const std::array memory_size = {static_cast<int64_t>(program.memory_bytes())};
+  const Tensor memory = torch::stable::empty({memory_size.data(), 1}, ScalarType::Byte);
+  program.run(from, to, memory.mutable_data_ptr(), host());
+  return results;
+}
+
+void drop_program(int64_t number) {
+  const std::lock_guard<std::mutex> lock(mutex);
+  programs().erase(number);
+}
+
+}  // namespace
+}  // namespace sepwise
+
+STABLE_TORCH_LIBRARY_FRAGMENT(sepwise, m) {
+  m.def("make_program(Tensor[] given, Tensor[] weights, int[] steps, float[] epsilons, int[] returned) -> int");
+  m.def("run_program(Tensor[] given, int program) -> Tensor[]");
+  m.def("drop_program(int program) -> ()");
+}
+
+STABLE_TORCH_LIBRARY_IMPL(sepwise, CPU, m) {
+  m.impl("make_program", TORCH_BOX(&sepwise::make_program));
+  m.impl("run_program", TORCH_BOX(&sepwise::run_program));
+}
+
+STABLE_TORCH_LIBRARY_IMPL(sepwise, CompositeExplicitAutograd, m) {
+  m.impl("drop_program", TORCH_BOX(&sepwise::drop_program));
+}

@@ -1,0 +1,123 @@
+"""`Program`: layers that follow each other, run in one call of the compiled core.
+
+    value k                     tensor k that is given
+    value given + s             result of step s: a `fused_block` of earlier values, or a mean over height and width
+
+Between steps nothing returns to Python; values lie in one piece of memory, where each takes the place of one that is
+read no more; while a layer ends, the weights of the next one come (csrc/program.h).
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from ..geometry import Geometry
+from .activations import ACTIVATIONS
+from .separable_conv2d.cpu import precision_asked
+from .separable_conv2d.schema import operators
+
+WORDS: tuple[str | None, ...] = (None, *ACTIVATIONS)  # as csrc/separable_conv2d/kernel.h counts them
+PRECISIONS = ("highest", "high", "medium")
+WEIGHTS = ("pointwise", "depthwise", "bias", "depthwise_bias", "expand", "expand_bias")
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A `fused_block` without what it reads; arguments as there."""
+
+    weights: Mapping[str, Tensor | None]
+    geometry: Geometry | None = None
+    widening: str | None = None
+    between: str | None = None
+    epsilon: float | None = None
+    activation: str | None = None
+    precision: str | None = None
+
+    def result(self, channels: int, size: tuple[int, int]) -> tuple[int, tuple[int, int]]:
+        """Channels and spatial size of what it makes of these."""
+        pointwise = self.weights["pointwise"]
+        assert pointwise is not None
+        height, width = size if self.geometry is None else self.geometry.output_size(size)
+        return pointwise.shape[0], (height, width)
+
+
+@dataclass(frozen=True)
+class Step:
+    """Reads the values `source` and, -1: none, `residual`. `layer` None: the mean over height and width."""
+
+    source: int
+    residual: int = -1
+    layer: Layer | None = None
+
+
+@dataclass
+class _Told:
+    """Steps as the operator takes them."""
+
+    steps: list[int] = field(default_factory=list)
+    weights: list[Tensor] = field(default_factory=list)
+    epsilons: list[float] = field(default_factory=list)
+
+    def tell(self, step: Step, size: tuple[int, int]) -> None:
+        self.steps += [step.source, step.residual, int(step.layer is not None)]
+        if step.layer is None:
+            return
+        layer, stride, dilation, padding = step.layer, (1, 1), (1, 1), (0, 0, 0, 0)
+        for name in WEIGHTS:
+            self.steps.append(self._weight(layer.weights.get(name)))
+        self.steps += [WORDS.index(word) for word in (layer.widening, layer.between, layer.activation)]
+        self.steps.append(-1 if layer.epsilon is None else len(self.epsilons))
+        if layer.epsilon is not None:
+            self.epsilons.append(layer.epsilon)
+        if layer.geometry is not None:
+            (top, bottom), (left, right) = layer.geometry.pads(size)
+            stride, dilation, padding = layer.geometry.stride, layer.geometry.dilation, (top, left, bottom, right)
+        self.steps += [*stride, *padding, *dilation]
+        self.steps.append(PRECISIONS.index(layer.precision or precision_asked(compiling=False)))
+
+    def _weight(self, weight: Tensor | None) -> int:
+        if weight is None:
+            return -1
+        self.weights.append(weight)
+        return len(self.weights) - 1
+
+
+class Program:
+    """Steps, made ready for tensors of one size and dtype.
+
+    given       tensors (N, C, H, W) of that size and dtype, float32 or bfloat16, on the CPU
+    steps       in the order in which they run
+    returned    the values that a call returns, steps' results
+
+    Its weights are packed once, here. Calls compute without gradients.
+
+    >>> from sepwise.ops import native
+    >>> if native.PROBLEM is None:
+    ...     x = torch.ones(1, 2, 4, 4)
+    ...     double = Layer({"pointwise": 2 * torch.eye(2).reshape(2, 2, 1, 1)})
+    ...     steps = [Step(0, layer=double), Step(1, layer=double, residual=0), Step(2)]
+    ...     print(Program([x], steps, [3])([x])[0].flatten().tolist())
+    ... else:
+    ...     print([5.0, 5.0])
+    [5.0, 5.0]
+    """
+
+    def __init__(self, given: Sequence[Tensor], steps: Sequence[Step], returned: Sequence[int]) -> None:
+        told, sizes = _Told(), [(x.shape[1], (x.shape[2], x.shape[3])) for x in given]
+        for step in steps:
+            channels, size = sizes[step.source]
+            told.tell(step, size)
+            sizes.append((channels, (1, 1)) if step.layer is None else step.layer.result(channels, size))
+        number = operators.make_program.default(list(given), told.weights, told.steps, told.epsilons, list(returned))
+        self._number = number
+        self._end = weakref.finalize(self, operators.drop_program.default, number)
+
+    def __call__(self, given: Sequence[Tensor]) -> list[Tensor]:
+        """The values returned, in channels_last; none of them where weights are seen to be no longer what they were."""
+        with torch._C._AutoDispatchBelowAutograd():
+            return operators.run_program.default(list(given), self._number)
