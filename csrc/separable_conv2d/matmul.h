@@ -78,7 +78,7 @@ static __attribute__((noinline)) void matmul_block(const MatmulCall& call, const
     int64_t w = left < part ? left : part;
     left -= w;
     for (; w >= 4; w -= 4) {
-      for (int i = 0; i < soon.lines; i++, soon.weights += 64) __builtin_prefetch(soon.weights, 0, 2);
+      for (int i = 0; i < soon.lines; i++, soon.weights += 64) __builtin_prefetch(soon.weights, 0, 0);
       step(0);
       step(1);
       step(2);

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from math import inf
 from typing import Any
 
 import torch
@@ -96,7 +95,7 @@ class FusedNetwork(nn.Module):
         if self.memory_format is not None:
             x = x.contiguous(memory_format=self.memory_format)
         (rows,) = self._rows
-        if rows is None or torch.compiler.is_compiling() or torch.jit.is_tracing():
+        if rows is None or torch.compiler.is_compiling() or torch.jit.is_tracing():  # type: ignore[reportPrivateImportUsage]
             return self.network(x)
         return rows(x)
 
@@ -153,9 +152,11 @@ def fuse(
     network.requires_grad_(False)
     fused, alone = ({b.name: b.says for b in blocks if b.depthwise is kind} for kind in (True, False))
     alone = {name: says for name, says in alone.items() if name not in slower}
+    found = _compare(model, network, laid, example)
     rows = programmed(network, sizes_of(network, example)) if laid is torch.channels_last else None
-    ways = [network] if rows is None else [network, rows]
-    report = FusionReport(fused, alone, slower, left, len(norms), *_compare(model, ways, laid, example))
+    if rows is not None:
+        found = max(found, _compare(model, rows, laid, example))
+    report = FusionReport(fused, alone, slower, left, len(norms), *found)
     return FusedNetwork(network, laid, report, rows).eval()
 
 
@@ -210,18 +211,15 @@ def _tidy(network: fx.GraphModule) -> None:
 
 
 def _compare(
-    model: nn.Module, ways: Sequence[nn.Module], memory_format: torch.memory_format | None, example: Tensor
+    model: nn.Module, network: nn.Module, memory_format: torch.memory_format | None, example: Tensor
 ) -> tuple[float, float]:
-    """Difference and budget of the outputs on the example, of the worst of several ways to compute them.
-
-    Raises ModelError where the first exceeds the second.
-    """
+    """Difference and budget of the outputs on the example. Raises ModelError where the first exceeds the second."""
     wanted = answer(model, example, "fuse: the model cannot run on the example")
     what, laid = "fuse: the fused network cannot run on the example", example
     if memory_format is not None:
         what += f" in {memory_format} (a module may depend on its layout: give the other memory_format)"
         laid = example.contiguous(memory_format=memory_format)
-    gap, budget = max((difference(answer(way, laid, what), wanted) for way in ways), key=_not_less)
+    gap, budget = difference(answer(network, laid, what), wanted)
     if gap > budget:
         budget = max(budget, own_budget(model, example, wanted))
     if not gap <= budget:
@@ -230,7 +228,3 @@ def _compare(
             f"where {budget:.0e} can be rounding"
         )
     return gap, budget
-
-
-def _not_less(found: tuple[float, float]) -> float:
-    return inf if found[0] != found[0] else found[0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -30,7 +31,9 @@ def programmed(network: fx.GraphModule, sizes: Mapping[fx.Node, Size]) -> fx.Gra
     It shares its modules with `network`. `sizes`: of the values of the graph.
     """
     shapes = {node.name: size for node, size in sizes.items()}
-    shared = fx.GraphModule(network, copy.deepcopy(network.graph))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # torch 2.13 asks itself for what it deprecates
+        shared = fx.GraphModule(network, copy.deepcopy(network.graph))
 
     class Known(OperatorSupportBase):
         def is_node_supported(self, submodules: Mapping[str, nn.Module], node: fx.Node) -> bool:
@@ -42,7 +45,9 @@ def programmed(network: fx.GraphModule, sizes: Mapping[fx.Node, Size]) -> fx.Gra
             return _step(shared, node, [(0, shapes[n.name]) for n in read])[1] == shapes[node.name]
 
     partitioner = CapabilityBasedPartitioner(shared, Known(), allows_single_node_partition=True)
-    partitions = [p for p in partitioner.propose_partitions() if sum(_layer(shared, n) is not None for n in p.nodes) > 1]
+    partitions = [
+        p for p in partitioner.propose_partitions() if sum(_layer(shared, n) is not None for n in p.nodes) > 1
+    ]
     if not partitions:
         return None
     found = partitioner.fuse_partitions(partitions, prefix="row_")
@@ -63,7 +68,7 @@ class Row(nn.Module):
         super().__init__()
         self.graph = graph
         self._layers = [graph.get_submodule(str(n.target)) for n in graph.graph.nodes if n.op == "call_module"]
-        self._programs: dict[Any, tuple[Program, list[Size]] | None] = {}
+        self._programs: dict[Any, tuple[Program, list[Size]]] = {}
         self._seen: list[Any] = []
 
     def forward(self, *given: Tensor) -> Any:
@@ -73,20 +78,22 @@ class Row(nn.Module):
         if now != self._seen:
             self._programs, self._seen = {}, now
         key = (torch.get_float32_matmul_precision(), given[0].dtype, *(x.shape for x in given))
+        pictures = [x if x.dim() == 4 else x[:, :, None, None] for x in given]
         for _ in range(2):
-            if key not in self._programs:
-                if len(self._programs) == KEPT:
-                    del self._programs[next(iter(self._programs))]
-                self._programs[key] = self._program(given)
-            made = self._programs[key]
+            made = self._programs.get(key)
             if made is None:
-                break
+                made = self._made(given, pictures)
+                if made is None:
+                    break
+                while len(self._programs) >= KEPT:
+                    self._programs.pop(next(iter(self._programs)), None)
+                self._programs[key] = made
             program, shapes = made
-            results = program([x if x.dim() == 4 else x[:, :, None, None] for x in given])
+            results = program(pictures)
             if results:
                 found = [y.reshape(shape) for y, shape in zip(results, shapes, strict=True)]
                 return found[0] if len(found) == 1 else tuple(found)
-            del self._programs[key]
+            self._programs.pop(key, None)
         return self.graph(*given)
 
     def _state(self) -> list[Any]:
@@ -100,7 +107,7 @@ class Row(nn.Module):
                     state += (weight.data_ptr(), version, weight.requires_grad)
         return state
 
-    def _program(self, given: Sequence[Tensor]) -> tuple[Program, list[Size]] | None:
+    def _made(self, given: Sequence[Tensor], pictures: Sequence[Tensor]) -> tuple[Program, list[Size]] | None:
         """A program for inputs of this size and dtype, and the shapes of its results; None where the graph must run."""
         weights = [*self.parameters()]
         if any(w.dtype != given[0].dtype or (w.requires_grad and torch.is_grad_enabled()) for w in weights):
@@ -112,9 +119,8 @@ class Row(nn.Module):
             if node.op == "placeholder":
                 known[node] = len(known), tuple(given[len(known)].shape)
                 continue
-            sources = [known[n] for n in node.all_input_nodes]
             if node.op == "output":
-                returned = sources
+                returned = [known[n] for n in node.all_input_nodes]
                 continue
             sources = [known[n] for n in _read(node)]
             step, shape = _step(self.graph, node, sources)
@@ -126,7 +132,6 @@ class Row(nn.Module):
         outputs = [index for index, _ in returned]
         if min(outputs) < len(given) or len({*outputs}) < len(outputs):
             return None
-        pictures = [x if x.dim() == 4 else x[:, :, None, None] for x in given]
         return Program(pictures, steps, outputs), [shape for _, shape in returned]
 
     def __getstate__(self) -> dict[str, Any]:
@@ -138,9 +143,7 @@ def _read(node: fx.Node) -> list[fx.Node]:
     return [a for a in node.args if isinstance(a, fx.Node)]
 
 
-def _step(
-    graph: fx.GraphModule, node: fx.Node, sources: Sequence[tuple[int, Size]]
-) -> tuple[Step | None, Size | None]:
+def _step(graph: fx.GraphModule, node: fx.Node, sources: Sequence[tuple[int, Size]]) -> tuple[Step | None, Size | None]:
     """What a node is in a program, no step where it only names a value anew; and the shape of its value.
 
     No shape: it cannot be in a program.
@@ -191,7 +194,8 @@ def _mean(graph: fx.GraphModule, node: fx.Node) -> bool | None:
         return False if arguments in ((1,), ((1, 1),), ([1, 1],)) else None
     if node.target in MEANS or (node.op == "call_method" and node.target == "mean"):
         axes, keeps = (*arguments, False)[:2] if arguments else ((), False)
-        if isinstance(axes, (tuple, list)) and sorted(axes) in ([2, 3], [-2, -1]) and len(arguments) < 3:
+        axes = axes if isinstance(axes, (tuple, list)) else ()
+        if list(axes) in ([2, 3], [-2, -1]) and len(arguments) < 3:
             return not keeps
     return None
 

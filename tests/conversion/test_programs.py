@@ -1,0 +1,172 @@
+"""Rows of layers in a fused network: the same outputs as layer by layer, whatever becomes of the weights meanwhile."""
+
+import copy
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import torch
+from chains import Block, chain
+from plain_networks import settle
+from torch import Tensor, nn
+
+from sepwise.conversion import fuse
+from sepwise.conversion.programs import KEPT, Row
+from sepwise.ops import native
+
+pytestmark = pytest.mark.skipif(native.PROBLEM is not None, reason=native.PROBLEM or "")
+
+
+def network() -> nn.Module:
+    """A stem, two inverted residuals and a classifier."""
+    stem = [nn.Conv2d(3, 4, 3, 2, 1, bias=False), nn.BatchNorm2d(4), nn.ReLU6()]
+    return settle(nn.Sequential(*stem, Block(), Block(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 7)))
+
+
+def picture(batch: int = 1, size: int = 17, seed: int = 0) -> Tensor:
+    return torch.randn(batch, 3, size, size, generator=torch.Generator().manual_seed(seed))
+
+
+def calls(run, *arguments) -> int:
+    """How many calls of programs there are in one call."""
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+        run(*arguments)
+    return sum(event.count for event in profile.key_averages() if event.key == "sepwise::run_program")
+
+
+def same(fused, x: Tensor) -> bool:
+    """Whether the network answers as its layers do one at a time."""
+    return torch.allclose(fused(x), fused.network(x.contiguous(memory_format=torch.channels_last)), 1e-6, 1e-6)
+
+
+def test_a_mobile_network_is_one_call():
+    model, x = network(), picture()
+    fused = fuse(model, x)
+    assert calls(fused, x) == 1
+    torch.testing.assert_close(fused(x), model(x), rtol=1e-5, atol=1e-6)
+
+
+def test_other_sizes_and_batches():
+    model = network()
+    fused = fuse(model, picture())
+    for n in range(2 * KEPT + 1):
+        x = picture(1 + n % 3, 12 + n, n)
+        torch.testing.assert_close(fused(x), model(x), rtol=1e-5, atol=1e-6)
+        assert calls(fused, x) == 1
+    assert all(len(row._programs) <= KEPT for row in fused._rows[0].modules() if isinstance(row, Row))
+
+
+def test_what_stands_between_layers_divides_them():
+    model = settle(nn.Sequential(nn.Conv2d(3, 4, 1), Block(), nn.MaxPool2d(2), Block(), Block()))
+    x = picture()
+    fused = fuse(model, x)
+    assert calls(fused, x) == 2
+    torch.testing.assert_close(fused(x), model(x), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("how", ["read after the norm", "squeezed and excited", "depthwise called twice"])
+def test_values_that_others_read(how):
+    model, x = settle(nn.Sequential(nn.Conv2d(3, 4, 1), Block(), Block(how), Block())), picture()
+    torch.testing.assert_close(fuse(model, x)(x), model(x), rtol=1e-5, atol=1e-6)
+
+
+def test_pixels_are_not_flattened_in_the_wrong_order():
+    model, x = settle(nn.Sequential(nn.Conv2d(3, 4, 1), Block(), nn.Flatten(), nn.Linear(4 * 5 * 5, 3))), picture(2, 5)
+    torch.testing.assert_close(fuse(model, x)(x), model(x), rtol=1e-5, atol=1e-6)
+
+
+def test_a_flatten_of_single_pixels_meets_larger_pictures():
+    model = settle(nn.Sequential(nn.Conv2d(3, 4, 3, 2, 1), Block(), nn.Flatten()))
+    fused = fuse(model, picture(2, 1))
+    for x in (picture(2, 1), picture(2, 9)):
+        torch.testing.assert_close(fused(x), model(x), rtol=1e-5, atol=1e-6)
+
+
+def changed_in_place(fused) -> None:
+    with torch.no_grad():
+        fused.network.get_submodule("7").weight.mul_(2)
+
+
+def changed_unseen(fused) -> None:
+    fused.network.get_submodule("7").weight.data.mul_(2)
+
+
+def replaced(fused) -> None:
+    layer = fused.network.get_submodule("7")
+    layer.weight = nn.Parameter(2 * layer.weight.detach(), requires_grad=False)
+
+
+def loaded(fused) -> None:
+    fused.load_state_dict({name: 1.5 * value for name, value in fused.state_dict().items()})
+
+
+def assigned(fused) -> None:
+    fused.load_state_dict({name: 1.5 * value for name, value in fused.state_dict().items()}, assign=True)
+
+
+@pytest.mark.parametrize("change", [changed_in_place, changed_unseen, replaced, loaded, assigned])
+def test_changed_weights_are_followed(change):
+    fused, x = fuse(network(), picture()), picture()
+    before = fused(x).clone()
+    change(fused)
+    assert same(fused, x)
+    assert not torch.allclose(fused(x), before, rtol=1e-2)
+    assert calls(fused, x) == 1
+
+
+def test_dtype_hooks_and_gradients():
+    fused, x = fuse(network(), picture()), picture()
+    fused(x)
+    low = copy.deepcopy(fused).bfloat16()
+    assert same(low, x.bfloat16())
+    assert calls(low, x.bfloat16()) == 1
+    assert same(fused.double(), x.double())
+    assert calls(fused, x.double()) == 0
+    fused.float()
+    seen: list[Tensor] = []
+    hook = fused.network.get_submodule("7").register_forward_hook(lambda module, inputs, y: seen.append(y))
+    assert calls(fused, x) == 0
+    assert len(seen) == 1
+    hook.remove()
+    assert calls(fused, x) == 1
+    leaf = x.clone().requires_grad_()
+    fused(leaf).sum().backward()
+    assert leaf.grad is not None
+    with torch.no_grad():
+        assert calls(fused, leaf) == 1
+    fused.network.get_submodule("7").weight.requires_grad_()
+    fused(x).sum().backward()
+    assert fused.network.get_submodule("7").weight.grad is not None
+
+
+def test_copies_have_programs_of_their_own():
+    fused, x = fuse(network(), picture()), picture()
+    fused(x)
+    twin = copy.deepcopy(fused)
+    changed_in_place(twin)
+    assert same(twin, x)
+    assert same(fused, x)
+    assert not torch.allclose(twin(x), fused(x), rtol=1e-2)
+    assert not any("row" in name for name in fused.state_dict())
+
+
+def test_many_threads_at_once():
+    model = network()
+    fused = fuse(model, picture())
+    pictures = [picture(1 + n % 2, 12 + n % 3, n) for n in range(40)]
+    wanted = [model(x) for x in pictures]
+    with ThreadPoolExecutor(4) as pool:
+        for y, truth in zip(pool.map(fused, pictures), wanted, strict=True):
+            torch.testing.assert_close(y, truth, rtol=1e-5, atol=1e-6)
+
+
+def test_the_first_separable_layer_of_a_chain_needs_no_row():
+    model, x = settle(chain()), picture()
+    torch.testing.assert_close(fuse(model, x)(x), model(x), rtol=1e-5, atol=1e-6)
+
+
+def test_in_inference_mode_from_the_start():
+    with torch.inference_mode():
+        model, x = network(), picture()
+        fused = fuse(model, x)
+        torch.testing.assert_close(fused(x), model(x), rtol=1e-5, atol=1e-6)
+        assert calls(fused, x) == 1

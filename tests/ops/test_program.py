@@ -1,0 +1,192 @@
+"""Programs against the same steps one at a time, and what they refuse."""
+
+import gc
+
+import pytest
+import torch
+from torch import Tensor
+
+from sepwise.geometry import Geometry
+from sepwise.ops import fused_block, native
+from sepwise.ops.program import Layer, Program, Step
+from sepwise.ops.separable_conv2d.schema import operators
+
+pytestmark = pytest.mark.skipif(native.PROBLEM is not None, reason=native.PROBLEM or "")
+
+
+def draw(*size: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> Tensor:
+    x = torch.randn(size, generator=torch.Generator().manual_seed(seed)).to(dtype)
+    return x.contiguous(memory_format=torch.channels_last) if x.dim() == 4 else x
+
+
+def pointwise(channels: int, out: int, seed: int = 1, **options) -> Layer:
+    dtype = options.pop("dtype", torch.float32)
+    weights = {"pointwise": draw(out, channels, 1, 1, seed=seed, dtype=dtype) / channels**0.5}
+    return Layer({**weights, "bias": draw(out, seed=seed + 1, dtype=dtype)}, **options)
+
+
+def pair(channels: int, out: int, stride: int = 1, seed: int = 3, dtype: torch.dtype = torch.float32) -> Layer:
+    weights = {
+        "depthwise": draw(channels, 1, 3, 3, seed=seed, dtype=dtype) / 3,
+        "pointwise": draw(out, channels, 1, 1, seed=seed + 1, dtype=dtype) / channels**0.5,
+        "bias": draw(out, seed=seed + 2, dtype=dtype),
+    }
+    return Layer(weights, Geometry.of((3, 3), stride, "same"), between="relu6", activation="hardswish")
+
+
+def inverted(channels: int, wide: int, epsilon: float | None = None, seed: int = 9) -> Layer:
+    weights = {
+        "expand": draw(wide, channels, 1, 1, seed=seed) / channels**0.5,
+        "expand_bias": draw(wide, seed=seed + 1),
+        "depthwise": draw(wide, 1, 3, 3, seed=seed + 2) / 3,
+        "depthwise_bias": draw(wide, seed=seed + 3),
+        "pointwise": draw(channels, wide, 1, 1, seed=seed + 4) / wide**0.5,
+    }
+    return Layer(weights, Geometry.of((3, 3), 1, 1), "relu6", "silu", epsilon)
+
+
+def dense(channels: int, out: int, seed: int = 20) -> Layer:
+    weights = {"pointwise": draw(out, channels, 3, 3, seed=seed) / 3, "bias": draw(out, seed=seed + 1)}
+    return Layer(weights, Geometry.of((3, 3), 2, 1), activation="relu")
+
+
+def one_at_a_time(given: list[Tensor], steps: list[Step]) -> list[Tensor]:
+    """The values of all steps, by `fused_block` and by PyTorch's mean."""
+    values = list(given)
+    for step in steps:
+        x, layer = values[step.source], step.layer
+        if layer is None:
+            values.append(x.float().mean((2, 3), keepdim=True).to(x.dtype))
+            continue
+        options = {name: w for name, w in layer.weights.items() if name != "pointwise"}
+        values.append(
+            fused_block(
+                x,
+                layer.weights["pointwise"],
+                residual=values[step.residual] if step.residual >= 0 else None,
+                widening=layer.widening,
+                between=layer.between,
+                epsilon=layer.epsilon,
+                activation=layer.activation,
+                geometry=layer.geometry,
+                **options,
+            )
+        )
+    return values
+
+
+def network(dtype: torch.dtype = torch.float32) -> list[Step]:
+    """Shortcuts over one and over many steps, a stride, a branch, the mean, a classifier: from (N, 5, H, W)."""
+    return [
+        Step(0, layer=pair(5, 40, dtype=dtype)),  # 1
+        Step(1, layer=pair(40, 24, stride=2, dtype=dtype)),  # 2
+        Step(2, layer=pair(24, 24, dtype=dtype), residual=2),  # 3
+        Step(3, layer=pointwise(24, 70, dtype=dtype, activation="gelu")),  # 4
+        Step(4, layer=pair(70, 24, dtype=dtype), residual=2),  # 5
+        Step(3, layer=pointwise(24, 24, dtype=dtype), residual=5),  # 6
+        Step(6),  # 7
+        Step(7, layer=pointwise(24, 11, dtype=dtype)),  # 8
+    ]
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("size", [(1, 9, 14), (3, 32, 33)], ids=str)
+@pytest.mark.parametrize(("dtype", "bound"), [(torch.float32, 1e-6), (torch.bfloat16, 1e-2)], ids=str)
+def test_the_same_as_one_step_at_a_time(size, dtype, bound, threads):
+    batch, height, width = size
+    x, steps, before = draw(batch, 5, height, width, dtype=dtype), network(dtype), torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        wanted = one_at_a_time([x], steps)
+        for returned in ([8], [3, 5, 8], [7], [6, 1]):  # what is returned does not lie among the rest
+            found = Program([x], steps, returned)([x])
+            for y, value in zip(found, returned, strict=True):
+                torch.testing.assert_close(y, wanted[value], rtol=bound, atol=bound)
+                assert y.is_contiguous(memory_format=torch.channels_last)
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_every_kind_of_layer_and_two_tensors_given():
+    given = [draw(2, 6, 11, 10), draw(2, 6, 11, 10, seed=5)]
+    steps = [
+        Step(0, 1, inverted(6, 36)),
+        Step(2, 0, inverted(6, 36, epsilon=1e-3)),
+        Step(3, -1, dense(6, 9)),
+        Step(4, -1, pointwise(9, 9, epsilon=1e-5)),
+    ]
+    wanted = one_at_a_time(given, steps)
+    for y, value in zip(Program(given, steps, [2, 3, 4, 5])(given), [2, 3, 4, 5], strict=True):
+        torch.testing.assert_close(y, wanted[value], rtol=1e-6, atol=1e-6)
+
+
+def test_the_mean_is_as_exact_as_that_of_pytorch():
+    x = draw(2, 300, 57, 61) + 100
+    truth = x.double().mean((2, 3), keepdim=True)
+    error = (Program([x], [Step(0)], [1])([x])[0] - truth).abs().max()
+    assert error <= 2 * (x.mean((2, 3), keepdim=True) - truth).abs().max() + 1e-5
+    low = x.bfloat16()
+    assert torch.equal(Program([low], [Step(0)], [1])([low])[0], low.float().mean((2, 3), keepdim=True).bfloat16())
+
+
+def test_any_memory_format_is_taken():
+    x = draw(1, 5, 9, 14)
+    program = Program([x], network(), [8])
+    assert torch.equal(program([x.contiguous()])[0], program([x])[0])
+
+
+def test_random_graphs_never_mix_up_their_memory():
+    random = torch.Generator().manual_seed(3)
+
+    def below(most: int) -> int:
+        return int(torch.randint(most, (1,), generator=random))
+
+    x = draw(1, 4, 6, 5)
+    for _ in range(40):
+        steps = []
+        for s in range(1 + below(12)):
+            layer = pair(4, 4, seed=below(1000)) if below(2) else inverted(4, 20, seed=below(1000))
+            steps.append(Step(below(s + 1), below(s + 2) - 1, layer))
+        returned = [*{1 + below(len(steps)) for _ in range(1 + below(3))}]
+        wanted = one_at_a_time([x], steps)
+        for y, value in zip(Program([x], steps, returned)([x]), returned, strict=True):
+            torch.testing.assert_close(y, wanted[value], rtol=1e-5, atol=1e-5 * float(wanted[value].abs().max()))
+
+
+def test_weights_that_changed_unseen_are_noticed():
+    layer, x = pointwise(5, 70), draw(1, 5, 3, 3)
+    program = Program([x], [Step(0, layer=layer)], [1])
+    assert len(program([x])) == 1
+    weight = layer.weights["pointwise"]
+    assert weight is not None
+    weight.numpy()[:] *= 2  # which PyTorch does not count
+    assert program([x]) == []
+
+
+def test_what_does_not_fit_is_refused():
+    x, layer = draw(1, 5, 6, 6), pair(5, 8)
+    program = Program([x], [Step(0, layer=layer)], [1])
+    with pytest.raises(RuntimeError, match="another size or dtype"):
+        program([draw(1, 5, 7, 6)])
+    with pytest.raises(RuntimeError, match="another size or dtype"):
+        program([x.bfloat16()])
+    with pytest.raises(RuntimeError, match="expected 1 tensors"):
+        program([x, x])
+    with pytest.raises(RuntimeError, match="a residual must have the size"):
+        Program([x], [Step(0, layer=layer, residual=0)], [1])
+    with pytest.raises(RuntimeError, match="only results of steps"):
+        Program([x], [Step(0, layer=layer)], [0])
+    with pytest.raises(RuntimeError, match="not there yet"):
+        operators.make_program([x], [], [1, -1, 0], [], [1])
+    with pytest.raises(RuntimeError, match="end too early"):
+        operators.make_program([x], [], [0, -1], [], [1])
+
+
+def test_a_program_that_nobody_holds_is_gone():
+    x = draw(1, 5, 6, 6)
+    program = Program([x], [Step(0)], [1])
+    number = program._number
+    del program
+    gc.collect()
+    with pytest.raises(RuntimeError, match="there is no program"):
+        operators.run_program([x], number)
