@@ -1,7 +1,10 @@
 """Rows of layers in a fused network: the same outputs as layer by layer, whatever becomes of the weights meanwhile."""
 
 import copy
+import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 import torch
@@ -11,6 +14,7 @@ from torch import Tensor, nn
 
 from sepwise.conversion import fuse
 from sepwise.conversion.programs import KEPT, Row
+from sepwise.conversion.timed import is_faster
 from sepwise.ops import native
 
 pytestmark = pytest.mark.skipif(native.PROBLEM is not None, reason=native.PROBLEM or "")
@@ -52,7 +56,9 @@ def test_other_sizes_and_batches():
         x = picture(1 + n % 3, 12 + n, n)
         torch.testing.assert_close(fused(x), model(x), rtol=1e-5, atol=1e-6)
         assert calls(fused, x) == 1
-    assert all(len(row._programs) <= KEPT for row in fused._rows[0].modules() if isinstance(row, Row))
+    (rows,) = fused._rows
+    assert rows is not None
+    assert all(len(row._programs) <= KEPT for row in rows.modules() if isinstance(row, Row))
 
 
 def test_what_stands_between_layers_divides_them():
@@ -122,7 +128,7 @@ def test_dtype_hooks_and_gradients():
     assert same(fused.double(), x.double())
     assert calls(fused, x.double()) == 0
     fused.float()
-    seen: list[Tensor] = []
+    seen: list[Any] = []
     hook = fused.network.get_submodule("7").register_forward_hook(lambda module, inputs, y: seen.append(y))
     assert calls(fused, x) == 0
     assert len(seen) == 1
@@ -170,3 +176,26 @@ def test_in_inference_mode_from_the_start():
         fused = fuse(model, x)
         torch.testing.assert_close(fused(x), model(x), rtol=1e-5, atol=1e-6)
         assert calls(fused, x) == 1
+
+
+@pytest.mark.parametrize("faster", [True, False])
+def test_a_convolution_that_is_slower_alone_is_tried_in_a_row(monkeypatch, faster: bool):
+    monkeypatch.setattr("sepwise.conversion.timed._ratio", lambda layer, inputs: 1.5)
+    monkeypatch.setattr(sys.modules[fuse.__module__], "is_faster", lambda network, than, x: faster)
+    model, x = network(), picture()
+    fused = fuse(model, x)
+    assert fused.report.slower == ({} if faster else {"0": 1.5})
+    assert ("0" in fused.report.alone) is faster
+    assert bool(fused.network.get_submodule("0").stock) is not faster
+    torch.testing.assert_close(fused(x), model(x), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("slow", ["this", "that"])
+def test_the_clock_tells_which_network_is_slower(slow: str):
+    class Waits(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            time.sleep(0.005)
+            return x
+
+    one, other = Waits(), nn.Identity()
+    assert is_faster(*((one, other) if slow == "that" else (other, one)), picture()) is (slow == "this")

@@ -1,6 +1,7 @@
 """Programs against the same steps one at a time, and what they refuse."""
 
 import gc
+from typing import Any
 
 import pytest
 import torch
@@ -58,11 +59,11 @@ def one_at_a_time(given: list[Tensor], steps: list[Step]) -> list[Tensor]:
         if layer is None:
             values.append(x.float().mean((2, 3), keepdim=True).to(x.dtype))
             continue
-        options = {name: w for name, w in layer.weights.items() if name != "pointwise"}
+        options: dict[str, Any] = {**layer.weights}
         values.append(
             fused_block(
                 x,
-                layer.weights["pointwise"],
+                options.pop("pointwise"),
                 residual=values[step.residual] if step.residual >= 0 else None,
                 widening=layer.widening,
                 between=layer.between,

@@ -21,7 +21,7 @@ from .pair import open_cp
 from .pixelwise import write_pixelwise
 from .programs import programmed
 from .sameness import answer, difference, own_budget
-from .timed import set_ways
+from .timed import NEARLY, is_faster, set_ways
 
 
 @dataclass(frozen=True)
@@ -150,14 +150,32 @@ def fuse(
     if laid is not None:
         network.to(memory_format=laid)  # type: ignore[call-overload]
     network.requires_grad_(False)
-    fused, alone = ({b.name: b.says for b in blocks if b.depthwise is kind} for kind in (True, False))
-    alone = {name: says for name, says in alone.items() if name not in slower}
-    found = _compare(model, network, laid, example)
-    rows = programmed(network, sizes_of(network, example)) if laid is torch.channels_last else None
+    found, rows = _compare(model, network, laid, example), None
+    if laid is torch.channels_last:
+        rows = _rows(network, example.contiguous(memory_format=torch.channels_last), slower)
     if rows is not None:
         found = max(found, _compare(model, rows, laid, example))
+    fused, alone = ({b.name: b.says for b in blocks if b.depthwise is kind} for kind in (True, False))
+    alone = {name: says for name, says in alone.items() if name not in slower}
     report = FusionReport(fused, alone, slower, left, len(norms), *found)
     return FusedNetwork(network, laid, report, rows).eval()
+
+
+def _rows(network: fx.GraphModule, example: Tensor, slower: dict[str, float]) -> fx.GraphModule | None:
+    """The network with rows of layers as one call each; None where there are none.
+
+    slower    layers left to PyTorch: those that turn out faster in a row are taken from it and set to our kernels
+    """
+    sizes = sizes_of(network, example)
+    rows = programmed(network, sizes, slower)
+    nearly = [name for name, ratio in slower.items() if ratio < NEARLY]
+    longer = programmed(network, sizes, {*slower} - {*nearly}) if nearly else None
+    if longer is None or not is_faster(longer, network if rows is None else rows, example):
+        return rows
+    for name in nearly:
+        del slower[name]
+        network.get_submodule(name).stock = False  # type: ignore[assignment]
+    return longer
 
 
 def _check_evaluating(model: nn.Module) -> None:

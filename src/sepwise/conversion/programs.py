@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -25,10 +25,14 @@ POOLS = (F.adaptive_avg_pool2d, aten.adaptive_avg_pool2d.default)
 KEPT = 8  # programs of one row of layers, for inputs of as many sizes
 
 
-def programmed(network: fx.GraphModule, sizes: Mapping[fx.Node, Size]) -> fx.GraphModule | None:
+def programmed(
+    network: fx.GraphModule, sizes: Mapping[fx.Node, Size], stock: Collection[str] = ()
+) -> fx.GraphModule | None:
     """The same network with every row of at least two such layers as one call; None where there is none.
 
-    It shares its modules with `network`. `sizes`: of the values of the graph.
+    sizes      of the values of the graph
+    stock      names of layers left to stock operations
+    returns    a network that shares its modules with `network`
     """
     shapes = {node.name: size for node, size in sizes.items()}
     with warnings.catch_warnings():
@@ -40,7 +44,7 @@ def programmed(network: fx.GraphModule, sizes: Mapping[fx.Node, Size]) -> fx.Gra
             read = _read(node)
             if node.op not in ("call_module", "call_function", "call_method") or {*read} != {*node.all_input_nodes}:
                 return False
-            if not read or not all(n.name in shapes for n in (node, *read)):
+            if str(node.target) in stock or not read or not all(n.name in shapes for n in (node, *read)):
                 return False
             return _step(shared, node, [(0, shapes[n.name]) for n in read])[1] == shapes[node.name]
 
@@ -100,7 +104,7 @@ class Row(nn.Module):
         """Differs whenever a program may have to be made anew."""
         state: list[Any] = [torch.is_grad_enabled()]
         for layer in self._layers:
-            state += (bool(layer._forward_hooks or layer._forward_pre_hooks), getattr(layer, "stock", False))
+            state.append(bool(layer._forward_hooks or layer._forward_pre_hooks))
             for weight in layer._parameters.values():
                 if weight is not None:
                     version = 0 if weight.is_inference() else weight._version
@@ -171,7 +175,7 @@ def _layer(graph: fx.GraphModule, node: fx.Node) -> Layer | None:
     module = graph.get_submodule(str(node.target))
     if module._forward_hooks or module._forward_pre_hooks:
         return None
-    if type(module) is FusedBlock and not module.stock:
+    if type(module) is FusedBlock:
         weights = {name: getattr(module, name) for name in WEIGHTS}
         words = (module.widening, module.between, module.epsilon, module.activation, module.precision)
         return Layer(weights, module.geometry, *words)
