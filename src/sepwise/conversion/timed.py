@@ -1,4 +1,4 @@
-"""Which way is faster, by the clock: of a lone convolution by the compiled kernels or stock PyTorch, of two networks."""
+"""Which way is faster, by the clock: of a lone convolution our kernels or stock PyTorch, of two networks which one."""
 
 from __future__ import annotations
 
