@@ -15,11 +15,12 @@ from sepwise.conversion import FusedNetwork
 from sepwise.nn import FusedBlock
 
 
-def network() -> nn.Sequential:
-    """A stem, an inverted residual, one that is squeezed and excited, and scores."""
+def network(scores: int = 160) -> nn.Sequential:
+    """A stem, an inverted residual, one that is squeezed and excited, a pair, and scores."""
     torch.manual_seed(6)
-    parts = [nn.Conv2d(3, 4, 3, 2, 1), nn.SiLU(), Block(), Block("squeezed and excited"), nn.Conv2d(4, 160, 1)]
-    model = nn.Sequential(*parts, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(160, 160))
+    blocks = [nn.Conv2d(3, 4, 3, 2, 1), nn.SiLU(), Block(), Block("squeezed and excited")]
+    pair = [nn.Conv2d(4, 8, 3, groups=4), nn.ReLU(), nn.Conv2d(8, scores, 1)]
+    model = nn.Sequential(*blocks, *pair, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(scores, scores))
     settle(model)
     return model
 

@@ -52,7 +52,7 @@ def test_the_file_speaks_of_the_network_alone(fused, tmp_path):
     assert (x[0], x[1][0].dim_param, [d.dim_value for d in x[1][1:]]) == ("x", "batch", [3, 18, 22])
     assert (y[0], y[1][0].dim_param, [d.dim_value for d in y[1][1:]]) == ("y", "batch", [160])
     assert {node.domain for node in model.graph.node} == {""}
-    assert [node.op_type for node in model.graph.node].count("Conv") == 8
+    assert [node.op_type for node in model.graph.node].count("Conv") == 11  # 1, 3, 3, and a sum of two pairs
     assert b".py" not in path.read_bytes()
 
 
@@ -106,8 +106,9 @@ def test_a_wrong_file_is_not_kept(tmp_path, monkeypatch, runtime):
 
 
 def test_refusals(tmp_path, monkeypatch):
-    with pytest.raises(UnsupportedError, match=r"no convolutions in bfloat16; call .float\(\) first"):
-        sepwise.save_onnx(network().bfloat16(), pictures().bfloat16(), tmp_path / "model.onnx")
+    for dtype in (torch.bfloat16, torch.float64):
+        with pytest.raises(UnsupportedError, match=rf"no convolutions in {dtype}; call .float\(\) on network and exam"):
+            sepwise.save_onnx(network().to(dtype), pictures().to(dtype), tmp_path / "model.onnx")
     with pytest.raises(OutputError, match=r"name a file that ends in .onnx"):
         sepwise.save_onnx(network(), pictures(), tmp_path / "model.pt2")
     monkeypatch.setattr(saving, "LARGEST", 10_000)

@@ -42,6 +42,8 @@ def export(model: nn.Module, example: Tensor, *, operators: bool = False) -> Exp
     except Exception as error:
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ModelError(f"torch.export cannot export {type(model).__name__}: {first}") from None
+    for node in program.graph.nodes:
+        node.meta.pop("stack_trace", None)  # where the code of the model lay, on the machine that had it
     check_answer(program.module(), model, example, "the exported program")
     return program
 

@@ -47,7 +47,7 @@ def save_compiled(network: FusedNetwork, example: Tensor, path: str | os.PathLik
     check_compiler()
     program = program_of(network, example, "save_compiled")
     args, kwargs = program.example_inputs or ((), {})
-    with warnings.catch_warnings():
+    with whole_file(target) as aside, warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # torch's own remarks on its own calls
         warnings.simplefilter("ignore", DeprecationWarning)
         try:
@@ -55,10 +55,9 @@ def save_compiled(network: FusedNetwork, example: Tensor, path: str | os.PathLik
             files: Any = torch._inductor.aot_compile(program.module(check_guards=False), args, kwargs, options=options)
         except Exception as error:  # what a compiler may find has no end
             raise ModelError(f"save_compiled: the network cannot be compiled: {sentence(error)}") from None
-        with whole_file(target) as aside:
-            with aside.open("wb") as file:  # given a name, the archive would bear it
-                package_pt2(file, aoti_files=files, extra_files=extra_files(about("compiled", example)))
-            check_answer(torch._inductor.aoti_load_package(str(aside)), network, example, "the compiled network")
+        with aside.open("wb") as file:  # given a name, the archive would bear it
+            package_pt2(file, aoti_files=files, extra_files=extra_files(about("compiled", example)))
+        check_answer(torch._inductor.aoti_load_package(str(aside)), network, example, "the compiled network")
 
 
 def load_compiled(path: str | os.PathLike[str]) -> LoadedNetwork:

@@ -36,8 +36,8 @@ def save_onnx(network: nn.Module, example: Tensor, path: str | os.PathLike[str])
     example    an input (N, C, *size): the size is that of all pictures to come, the batch is free
     path       ends in .onnx; written whole or not at all. Input "x" (batch, C, *size), outputs "y", or "y0", "y1", ...
     Raises MissingExtraError without the extra `onnx`; ModelError for a network that cannot be exported, or would answer
-    differently; UnsupportedError for bfloat16 and for weights above 2 GB; OutputError for a place that cannot be
-    written.
+    differently; UnsupportedError for other dtypes than float32 and float16 and for weights above 2 GB; OutputError for
+    a place that cannot be written.
 
     >>> from tempfile import TemporaryDirectory
     >>> model, x = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()).eval(), torch.rand(1, 3, 8, 8)
@@ -50,8 +50,10 @@ def save_onnx(network: nn.Module, example: Tensor, path: str | os.PathLike[str])
     check_name(target, ".onnx")
     onnx = require("onnx", "writing ONNX")
     require("onnxscript", "writing ONNX")
-    if example.dtype is torch.bfloat16:
-        raise UnsupportedError("save_onnx: runtimes compute no convolutions in bfloat16; call .float() first")
+    if example.dtype not in (torch.float32, torch.float16):
+        raise UnsupportedError(
+            f"save_onnx: runtimes compute no convolutions in {example.dtype}; call .float() on network and example"
+        )
     weights = sum(t.nbytes for t in network.state_dict().values())
     if weights > LARGEST:
         raise UnsupportedError(f"save_onnx: {weights / 2**30:.1f} GB of weights; one ONNX file holds at most 2 GB")
