@@ -8,6 +8,7 @@ import pytest
 import small_networks
 import torch
 from onnx.reference import ReferenceEvaluator
+from torch._inductor import config as inductor
 
 import sepwise
 from sepwise import fuse as fused_of
@@ -94,10 +95,10 @@ def test_formats(fuse, tmp_path):
 def test_formats_that_cannot_be_written_are_refused_before_any_work(fuse, tmp_path, monkeypatch):
     code, _, err = fuse("small_networks:mobile", "--format", "onnx")
     assert (code, err) == (1, "--format onnx: name a folder to write to, with --out DIR\n")
-    monkeypatch.setattr("torch._inductor.config.cpp.cxx", ("no-such-compiler",))
     monkeypatch.setitem(sys.modules, "onnxscript", None)
     for name, sentence in (("onnx", "onnxscript is needed for --format onnx"), ("compiled", "finds no C++ compiler")):
-        code, out, err = fuse("no:network", "--out", tmp_path / "out", "--format", "weights", name)
+        with inductor.patch({"cpp.cxx": ("no-such-compiler",)}):
+            code, out, err = fuse("no:network", "--out", tmp_path / "out", "--format", "weights", name)
         assert (code, out) == (1, "")
         assert sentence in err
     assert list(tmp_path.iterdir()) == []

@@ -11,6 +11,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from saved_networks import network, pictures, with_mark
+from torch._inductor import config as inductor
 
 import sepwise
 from sepwise.errors import ModelError, OutputError, ShapeError, UnsupportedError
@@ -70,7 +71,7 @@ def test_it_is_loaded_with_its_pictures_checked(fused, file, tmp_path):
         sepwise.load_compiled(tmp_path / "damaged.pt2")
 
 
-def test_what_cannot_be_compiled_is_refused_before_it_is(fused, tmp_path, monkeypatch):
+def test_what_cannot_be_compiled_is_refused_before_it_is(fused, tmp_path):
     with pytest.raises(ModelError, match=r"save_compiled: given a Sequential; expected what sepwise.fuse returns"):
         sepwise.save_compiled(network(), pictures(), tmp_path / "compiled.pt2")
     with pytest.raises(OutputError, match=r"name a file that ends in .pt2"):
@@ -81,7 +82,10 @@ def test_what_cannot_be_compiled_is_refused_before_it_is(fused, tmp_path, monkey
     empty = with_mark(tmp_path / "fused.pt2", tmp_path / "empty.pt2", kind="compiled")
     with pytest.raises(ModelError, match=r"empty.pt2, compiled with torch .*, cannot be loaded by torch .* here: "):
         sepwise.load_compiled(empty)
-    monkeypatch.setattr("torch._inductor.config.cpp.cxx", ("no-such-compiler",))
-    with pytest.raises(UnsupportedError, match=r"finds no C\+\+ compiler: install g\+\+ or clang\+\+, or name one in"):
+    without = inductor.patch({"cpp.cxx": ("no-such-compiler",)})
+    with (
+        without,
+        pytest.raises(UnsupportedError, match=r"no C\+\+ compiler: install g\+\+ or clang\+\+, or name one in"),
+    ):
         sepwise.save_compiled(fused, pictures(), tmp_path / "compiled.pt2")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["empty.pt2", "fused.pt2"]

@@ -49,21 +49,20 @@ def _find() -> Path | None:
     return next((file for folder in package.__path__ if (file := Path(folder) / "_C.so").is_file()), None)
 
 
-LIBRARY = _find()  # the file of the compiled core, None where it is not installed
-
-
 def _load() -> str | None:
-    if LIBRARY is None:
+    library = _find()
+    if library is None:
         return (
             "the compiled core of sepwise is not installed; install sepwise with pip, or run ./run in its source folder"
         )
     try:
-        torch.ops.load_library(LIBRARY)
+        torch.ops.load_library(library)
     except OSError as error:
         return f"the compiled core of sepwise cannot be loaded by torch {torch.__version__}: {error}"
     return None
 
 
+LIBRARY = _find()  # the file of the compiled core, None where it is not installed
 PROBLEM = _load()  # None, or the sentence that says why there are no compiled operators
 
 

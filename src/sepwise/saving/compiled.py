@@ -30,9 +30,9 @@ def save_compiled(network: FusedNetwork, example: Tensor, path: str | os.PathLik
         torch.ops.load_library("_C.so")
         network = torch._inductor.aoti_load_package("compiled.pt2")
 
-    That loader does not look at what it is given: pictures of another shape or dtype give nonsense, unless
-    AOTI_RUNTIME_CHECK_INPUTS=1 is set. `load_compiled` does look. Compiling takes a minute and a C++ compiler; the code
-    is for the instruction set and the version of torch that compiled it. The answers are the network's, up to rounding.
+    That loader does not look at what it is given: pictures of another shape or dtype give nonsense (docs/fuse.md).
+    `load_compiled` does look. Compiling takes a minute and a C++ compiler; the code is for the instruction set and the
+    version of torch that compiled it. The answers are the network's, up to rounding.
 
     network    from `sepwise.fuse`
     example    an input (N, C, *size): the size is that of all pictures to come, the batch is free
