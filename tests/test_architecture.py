@@ -28,6 +28,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "measure": {"nn", "factor", "geometry", "errors"},
     "sources": {"zoo", "extras", "files", "errors"},
     "conversion": {"measure", "nn", "ops", "factor", "geometry", "records", "files", "extras", "errors"},
+    "saving": {"conversion", "sources", "ops", "extras", "files", "errors"},
     "lab": {
         *("conversion", "measure", "zoo", "sources", "nn", "ops", "factor", "geometry"),
         *("records", "files", "extras", "errors"),
@@ -165,9 +166,10 @@ def loaded_by(statement: str) -> set[str]:
 
 def test_importing_sepwise_is_light():
     optional = {"timm", "torchvision", "scipy", "matplotlib", "triton", "PIL", "tqdm", "jinja2", "keras", "h5py"}
+    optional |= {"onnx", "onnxscript"}
     assert not loaded_by("import sepwise") & (optional | {"torch", "numpy"})
     # torch itself may load Jinja2; ours must not add to what torch loads
-    rooms = "from sepwise import ops, factor, nn, zoo, measure, sources, conversion"
+    rooms = "from sepwise import ops, factor, nn, zoo, measure, sources, conversion, saving"
     assert not (loaded_by(rooms) - loaded_by("import torch, torch.export, torch.fx")) & optional
 
 

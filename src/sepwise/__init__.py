@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from .factor import Factors, factorize
     from .measure import Inspection, inspect
     from .ops import keep_freed_memory, separable_conv2d
+    from .saving import load_compiled, load_fused, save_compiled, save_fused, save_onnx
 
 __version__ = "0.1.0"
 
@@ -22,9 +23,14 @@ _HOME = {
     "fuse": "conversion",
     "inspect": "measure",
     "keep_freed_memory": "ops",
+    "load_compiled": "saving",
+    "load_fused": "saving",
     "nn": None,
     "plan": "conversion",
     "recover": "conversion",
+    "save_compiled": "saving",
+    "save_fused": "saving",
+    "save_onnx": "saving",
     "separable_conv2d": "ops",
     "synthetic_batches": "conversion",
     "zoo": None,
@@ -39,9 +45,14 @@ __all__ = [
     "fuse",
     "inspect",
     "keep_freed_memory",
+    "load_compiled",
+    "load_fused",
     "nn",
     "plan",
     "recover",
+    "save_compiled",
+    "save_fused",
+    "save_onnx",
     "separable_conv2d",
     "synthetic_batches",
     "zoo",

@@ -15,6 +15,8 @@ EXTRA_OF = {
     "matplotlib": "lab",
     "mlflow": "mlflow",
     "PIL": "pictures",
+    "onnx": "onnx",
+    "onnxscript": "onnx",
     "pyarrow": "pictures",
     "ray": "ray",
     "safetensors": "convert",

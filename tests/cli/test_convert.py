@@ -8,6 +8,7 @@ from importlib.util import find_spec
 import pytest
 import small_networks
 import torch
+from onnx.reference import ReferenceEvaluator
 
 from sepwise import Plan, cli
 from sepwise.cli import job
@@ -26,7 +27,7 @@ def records_of(folder):
 @pytest.mark.parametrize("model", ["classifier", "edges"])
 @torch.no_grad()
 def test_the_whole_job(convert, tmp_path, pictures, model):
-    code, out, _ = convert(f"small_networks:{model}", "--json", forms=None)
+    code, out, _ = convert(f"small_networks:{model}", "--json", "--onnx", forms=None)
     data = json.loads(out)
     assert code == 0
     assert set(data) >= {"networks", "latency_ratio", "agreement", "plan", "curve", "files"}
@@ -46,8 +47,8 @@ def test_the_whole_job(convert, tmp_path, pictures, model):
     assert [(point["cost"] <= 0.5, point["agreement"]) for point in mine] == [(True, metric)]
     assert sum(point["agreement"] is not None for point in data["front"]) > 1
     folder = tmp_path / "out"
-    assert {p.name for p in folder.iterdir()} == {*FILES, "pictures", "kernels"}
-    assert sorted(data["files"]) == FILES
+    assert {p.name for p in folder.iterdir()} == {*FILES, "model.onnx", "pictures", "kernels"}
+    assert sorted(data["files"]) == sorted([*FILES, "model.onnx"])
     page = (folder / "report.html").read_text()
     assert "data:image/" in page
     assert not re.search(r"""(src|href)=["'](?!data:|#)""", page), "the report must need no other file"
@@ -58,6 +59,8 @@ def test_the_whole_job(convert, tmp_path, pictures, model):
     program = load_model(str(folder / "model.pt2"))
     x = torch.randn(3, 3, *program.size)
     torch.testing.assert_close(program.model(x), rebuilt(x), rtol=1e-4, atol=1e-4)
+    (answer,) = ReferenceEvaluator(str(folder / "model.onnx")).run(None, {"x": x.numpy()})
+    torch.testing.assert_close(torch.from_numpy(answer), rebuilt(x), rtol=1e-4, atol=1e-4)
     assert float((rebuilt(x) - dense.eval()(x)).abs().max()) > 1e-4, "the program must not be the dense network"
 
 

@@ -2,17 +2,21 @@
 
 import json
 import re
+import sys
 
 import pytest
 import small_networks
 import torch
+from onnx.reference import ReferenceEvaluator
+from torch._inductor import config as inductor
 
+import sepwise
 from sepwise import fuse as fused_of
 from sepwise import records
 from sepwise.cli import main
 from sepwise.sources import load_model, read_weights, save_weights
 
-FILES = ["model.pt2", "model.safetensors", "records.jsonl"]
+FILES = ["fused.pt2", "model.pt2", "model.safetensors", "records.jsonl"]
 
 
 @pytest.fixture
@@ -53,12 +57,13 @@ def test_the_folder(fuse, tmp_path):
     out = tmp_path / "out"
     code, printed, err = fuse("small_networks:mobile", "--out", out)
     assert (code, err) == (0, "")
-    assert printed.endswith(f"{out} holds model.safetensors, model.pt2, records.jsonl\n")
+    assert printed.endswith(f"{out} holds model.safetensors, model.pt2, fused.pt2, records.jsonl\n")
     assert sorted(p.name for p in out.iterdir()) == FILES
     x = torch.randn(3, 1, 24, 24)
     wanted = small_networks.mobile().eval()(x)
     program = load_model(str(out / "model.pt2"))
     torch.testing.assert_close(program.model(x), wanted, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(sepwise.load_fused(out / "fused.pt2")(x), wanted, rtol=1e-4, atol=1e-5)
     other = fused_of(small_networks.Mobile().eval(), x)
     assert not torch.allclose(other(x), wanted, atol=1e-3)
     other.load_state_dict(read_weights(out / "model.safetensors"))
@@ -68,6 +73,37 @@ def test_the_folder(fuse, tmp_path):
     assert list(told[0].value["fused"]) == ["depthwise"]
     assert fuse("small_networks:mobile", "--out", out)[0] == 1
     assert fuse("small_networks:mobile", "--out", out, "--overwrite")[0] == 0
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)  # a compiler works
+@torch.no_grad()
+def test_formats(fuse, tmp_path):
+    out = tmp_path / "out"
+    code, printed, err = fuse("small_networks:mobile", "--out", out, "--json", "--format", "onnx", "compiled", "onnx")
+    assert (code, err) == (0, "")
+    files = ["model.onnx", "compiled.pt2", "_C.so", "records.jsonl"]
+    assert json.loads(printed)["files"] == files
+    assert sorted(p.name for p in out.iterdir()) == sorted(files)
+    x = torch.randn(3, 1, 24, 24)
+    wanted = small_networks.mobile().eval()(x)
+    torch.testing.assert_close(sepwise.load_compiled(out / "compiled.pt2")(x), wanted, rtol=1e-4, atol=1e-5)
+    (answer,) = ReferenceEvaluator(str(out / "model.onnx")).run(None, {"x": x.numpy()})
+    torch.testing.assert_close(torch.from_numpy(answer), wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_formats_that_cannot_be_written_are_refused_before_any_work(fuse, tmp_path, monkeypatch):
+    code, _, err = fuse("small_networks:mobile", "--format", "onnx")
+    assert (code, err) == (1, "--format onnx: name a folder to write to, with --out DIR\n")
+    monkeypatch.setitem(sys.modules, "onnxscript", None)
+    for name, sentence in (("onnx", "onnxscript is needed for --format onnx"), ("compiled", "finds no C++ compiler")):
+        with inductor.patch({"cpp.cxx": ("no-such-compiler",)}):
+            code, out, err = fuse("no:network", "--out", tmp_path / "out", "--format", "weights", name)
+        assert (code, out) == (1, "")
+        assert sentence in err
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(SystemExit, match="2"):
+        fuse("small_networks:mobile", "--out", tmp_path / "out", "--format", "tflite")
 
 
 def test_only_results_of_ours_are_replaced(fuse, tmp_path):

@@ -14,6 +14,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from sepwise.ops import native, separable_conv2d
+from sepwise.ops.exporting import operators_exported
 
 pytestmark = pytest.mark.skipif(native.PROBLEM is not None, reason=str(native.PROBLEM))
 fused = partial(separable_conv2d, impl="cpu")
@@ -178,6 +179,14 @@ def test_an_exported_program_holds_it_when_it_is_named(strict: bool) -> None:
 
 def test_an_exported_program_is_stock_otherwise() -> None:
     assert operators(exported(Net("auto"), strict=False)) == []
+
+
+@pytest.mark.parametrize("strict", [False, True])
+def test_an_exported_program_holds_it_while_that_is_asked_for(strict: bool) -> None:
+    with operators_exported():
+        program = exported(Net("auto"), strict)
+    assert operators(program) == ["sepwise.separable_conv2d.default"]
+    assert operators(exported(Net("auto"), strict)) == []
 
 
 def precisions_compiled(given: list[str]) -> list[str]:

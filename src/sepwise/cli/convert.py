@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 HELP = "convert a trained dense network into a separable one under a budget, fitted on unlabelled pictures"
 
-NOT_OPTIONS = ("resume", "overwrite", "json", "debug", "run")  # a conversion is the same with or without
+NOT_OPTIONS = ("resume", "overwrite", "onnx", "json", "debug", "run")  # a conversion is the same with or without
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -48,6 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--plan", metavar="FILE.json", help="carry out this plan instead of making one")
     parser.add_argument("--out", metavar="DIR", required=True, help="folder for the network, its plan and the report")
     parser.add_argument("--overwrite", action="store_true", help="replace the folder if it is there")
+    parser.add_argument("--onnx", action="store_true", help="also write model.onnx (pip install 'sepwise[onnx]')")
     parser.add_argument("--forms", metavar="A,B", help="forms to choose from (default: all)")
     parser.add_argument("--keep-batch-norm", action="store_true", help="do not fold batch normalization away")
     parser.add_argument(
@@ -133,6 +134,7 @@ def run(args: argparse.Namespace) -> Outcome:
                 plan=plan,
                 iterations=args.iterations,
                 compare=args.compare,
+                onnx=args.onnx,
                 recovery=Recovery(*length, given.train) if length else None,
                 options={name: value for name, value in vars(args).items() if name not in NOT_OPTIONS},
                 resume=args.resume,

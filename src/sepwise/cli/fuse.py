@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..errors import OutputError
+from .formats import FILES, USUAL, check_formats, write
 from .outcome import Outcome
 
 if TYPE_CHECKING:
@@ -21,7 +23,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", metavar="MODEL", help="timm:NAME, zoo:NAME, package.module:factory or file.pt2")
     parser.add_argument("--weights", metavar="FILE", help="its trained weights, such as net.safetensors")
     parser.add_argument("--size", metavar="HxW", help="size of its input in pixels, or one number (default: its own)")
-    parser.add_argument("--out", metavar="DIR", help="also write the fused weights and the network in stock operations")
+    parser.add_argument("--out", metavar="DIR", help="also write the fused network, in the formats that --format names")
+    parser.add_argument(
+        "--format",
+        nargs="+",
+        choices=FILES,
+        metavar="FORMAT",
+        help="any of weights (model.safetensors), stock (model.pt2, stock operations), fused (fused.pt2, for "
+        "sepwise.load_fused), onnx (model.onnx, for any runtime) and compiled (compiled.pt2, machine code; takes a "
+        f"minute); default: {' '.join(USUAL)}",
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace the folder if it is there")
 
 
@@ -29,16 +40,19 @@ def run(args: argparse.Namespace) -> Outcome:
     import torch
 
     from .. import records
-    from ..conversion import export, fuse, save_program
+    from ..conversion import fuse
     from ..files import whole_folder
     from ..sources.models import load_model
-    from ..sources.weights import save_weights
     from .results import RECORDS, check_results
     from .sizes import read_size
 
     out = Path(args.out) if args.out else None
+    formats = list(dict.fromkeys(args.format or USUAL))
     if out is not None:
         check_results(out, args.overwrite, args.model, args.weights)
+        check_formats(formats)
+    elif args.format:
+        raise OutputError(f"--format {' '.join(formats)}: name a folder to write to, with --out DIR")
     loaded = load_model(args.model, args.weights)
     height, width = read_size(args.size) if args.size else loaded.size
     example = torch.randn(1, loaded.channels, height, width, generator=torch.Generator().manual_seed(0))
@@ -49,13 +63,10 @@ def run(args: argparse.Namespace) -> Outcome:
     lines = [f"{loaded.name}, input {height}×{width}×{loaded.channels}{untrained}", "", str(fused.report)]
     lines += ["", _speed(data["latency"])]
     if out is not None:
-        program = export(fused, example)
         with whole_folder(out, args.overwrite) as folder:
-            save_weights(fused, folder / "model.safetensors")
-            save_program(program, folder / "model.pt2")
+            files = [*write(fused, example, formats, folder), RECORDS]
             about = {"command": " ".join(["sepwise", *sys.argv[1:]]), "torch": torch.__version__}
             records.append(folder / RECORDS, [records.here("fusion", data, about=about)])
-        files = ["model.safetensors", "model.pt2", RECORDS]
         data |= {"out": str(out), "files": files}
         lines += [f"{out} holds {', '.join(files)}"]
     return Outcome(data, "\n".join(lines))

@@ -13,6 +13,7 @@ from ..conversion.times import Times
 from ..extras import require
 from ..files import whole_folder
 from ..ops import keep_freed_memory
+from ..saving import save_onnx
 from ..sources.weights import save_weights
 from .comparing import compared
 from .facts import facts_of
@@ -33,6 +34,8 @@ def run(job: Job) -> Outcome:
     check_results(job.out, job.overwrite)
     for module in ("safetensors", "jinja2", "PIL", *(["lightning_fabric"] if job.recovery else [])):
         require(module, "converting a model")
+    for module in ("onnx", "onnxscript") if job.onnx else ():
+        require(module, "writing ONNX")
     if job.plan is None:
         check_budget(job.budget)
     keep_freed_memory()  # walks over large pictures would else spend a third of their time on new memory
@@ -66,11 +69,14 @@ def run(job: Job) -> Outcome:
             save_weights(separable, folder / "model.safetensors")
             plan.save(folder / "plan.json")
             save_program(program, folder / "model.pt2")
+            if job.onnx:
+                save_onnx(separable, pictures[0], folder / "model.onnx")
             facts += [*pictures_of(job, dense, separable, agreed.kind, folder)]
             facts += [*kernels_of(dense, separable, plan, folder)]
             records.append(folder / RECORDS, facts)
             report.build(folder)
-    files = ["report.html", "model.safetensors", "model.pt2", "plan.json", RECORDS]
+    onnx = ["model.onnx"] if job.onnx else []
+    files = ["report.html", "model.safetensors", "model.pt2", *onnx, "plan.json", RECORDS]
     return outcome(job.loaded.name, job.shown_on, job.out, files, plan, facts)
 
 

@@ -24,6 +24,7 @@ class Job:
     plan       carried out as it is; None: made for `budget` with `forms`
     minimise   what the cheapest plan is the cheapest in, where the budget asks for an agreement
     beside     forms, each of which is measured alone at the same budget, with the survey's fits
+    onnx       the network is also written as ONNX
     compare    other ways to be so cheap are measured too
     recovery   trains the network that was fitted; None: it stays as it is
     options    what the user asked for, by name; `resume` goes on from an unfinished conversion with the same ones
@@ -46,5 +47,6 @@ class Job:
     beside: Sequence[str] = ()
     recovery: Recovery | None = None
     compare: bool = False
+    onnx: bool = False
     options: dict[str, Any] = field(default_factory=dict)
     resume: bool = False

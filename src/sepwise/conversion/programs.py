@@ -184,9 +184,18 @@ def _layer(graph: fx.GraphModule, node: fx.Node) -> Layer | None:
         weights = {name: getattr(module, name) for name in ("depthwise", "depthwise_bias", "pointwise", "bias")}
         words = (None, module.between, None, module.activation)
         return Layer(weights, module.conv.geometry, *words) if plain else None
-    if type(module) is nn.Linear:
+    if isinstance(module, nn.Linear) and _is_linear(module):
         return Layer({"pointwise": module.weight[:, :, None, None], "bias": module.bias})
     return None
+
+
+@torch.no_grad()
+def _is_linear(module: nn.Linear) -> bool:
+    """Whether a layer does what its class says, be it of a class of its own (timm's) or not."""
+    if type(module) is nn.Linear:
+        return True
+    x = torch.randn(2, module.in_features, generator=torch.Generator().manual_seed(0)).to(module.weight)
+    return torch.equal(module(x), F.linear(x, module.weight, module.bias))
 
 
 def _mean(graph: fx.GraphModule, node: fx.Node) -> bool | None:

@@ -43,21 +43,26 @@ class PackedWeights:
     reused: int
 
 
-def _load() -> str | None:
+def _find() -> Path | None:
     # In an editable installation the library lies in site-packages, not beside this file.
     package = sys.modules[__name__.partition(".")[0]]
-    files = [file for folder in package.__path__ if (file := Path(folder) / "_C.so").is_file()]
-    if not files:
+    return next((file for folder in package.__path__ if (file := Path(folder) / "_C.so").is_file()), None)
+
+
+def _load() -> str | None:
+    library = _find()
+    if library is None:
         return (
             "the compiled core of sepwise is not installed; install sepwise with pip, or run ./run in its source folder"
         )
     try:
-        torch.ops.load_library(files[0])
+        torch.ops.load_library(library)
     except OSError as error:
         return f"the compiled core of sepwise cannot be loaded by torch {torch.__version__}: {error}"
     return None
 
 
+LIBRARY = _find()  # the file of the compiled core, None where it is not installed
 PROBLEM = _load()  # None, or the sentence that says why there are no compiled operators
 
 

@@ -32,11 +32,14 @@ SIZE_WORDS = {
 }
 SYMBOL = re.compile(r"[A-Za-z]\w{0,30}")
 NAME = re.compile(r"[\w.]*", re.ASCII)
+MARK = "extra/sepwise.json"  # what sepwise.save_fused and save_compiled put into their archives
 KEEP_NAMES_OF = ("name", "as_tensor", "as_sym_int", "as_sym_float", "as_sym_bool", "as_name", "as_bool")
 
 
-def load_program(path: str | Path) -> ExportedProgram:
+def load_program(path: str | Path, *, ours: bool = False) -> ExportedProgram:
     """The program in a .pt2 file.
+
+    ours    it was written by `sepwise.save_fused`, whose files are refused otherwise: nothing more can be done to them
 
     Refused before anything of it is used: pickles of anything but tensors, custom objects, compiled libraries, calls
     of anything but torch operators, sizes that are more than arithmetic, and names that are no names. It is still a
@@ -49,7 +52,7 @@ def load_program(path: str | Path) -> ExportedProgram:
     content = path.read_bytes()  # what is checked is what is loaded, whoever writes to the file meanwhile
     try:
         with package.PT2ArchiveReader(BytesIO(content)) as archive:
-            reason = why_refused(archive)
+            reason = why_refused(archive, ours)
     except SepwiseError as error:
         raise ModelError(str(error)) from None
     except Exception as error:  # the archive is made by others, and every way of being malformed has its own error
@@ -64,13 +67,15 @@ def load_program(path: str | Path) -> ExportedProgram:
     return program
 
 
-def why_refused(archive: package.PT2ArchiveReader) -> str | None:
+def why_refused(archive: package.PT2ArchiveReader, ours: bool = False) -> str | None:
     """The reason this archive is not loaded, as a sentence; None when nothing in it would run on loading.
 
     Raises WeightsError when a pickle in it holds something else than tensors.
     """
     for name in archive.get_file_names():
         folder, _, file = name.rpartition("/")
+        if name == MARK and not ours:
+            return "it is a finished network, for sepwise.load_fused or load_compiled; give the program it was made of"
         if name.startswith("data/aotinductor/"):
             return "it carries compiled code; give the program as torch.export.save writes it"
         if folder in ("data/weights", "data/constants") and file.endswith("_config.json"):

@@ -10,6 +10,7 @@ from ...geometry import Geometry
 from .. import native
 from ..activations import activate
 from ..conv import convolve
+from ..exporting import exports_stock
 from ..memory import memory_format_of
 from ..separable_conv2d.cpu import DTYPES, precision_asked, transformed
 from .schema import operators
@@ -96,7 +97,7 @@ def fused_block(
 
 def runs_compiled(x: Tensor, *others: Tensor | None) -> bool:
     """Whether the compiled kernels would compute a block of these tensors, here and now."""
-    if native.PROBLEM is not None or x.device.type != "cpu" or x.dtype not in DTYPES or torch.compiler.is_exporting():
+    if native.PROBLEM is not None or x.device.type != "cpu" or x.dtype not in DTYPES or exports_stock():
         return False
     tensors = [t for t in (x, *others) if t is not None]
     if torch.is_grad_enabled() and any(t.requires_grad for t in tensors):

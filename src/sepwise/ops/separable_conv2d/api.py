@@ -12,6 +12,7 @@ from torch import Tensor
 from ...errors import ShapeError, UnsupportedError
 from ...geometry import Geometry, Padding
 from ..activations import check_activation
+from ..exporting import exports_stock
 from ..memory import memory_format_of
 from ..select import Implementation, select
 from . import cpu, reference, split
@@ -152,7 +153,7 @@ def _spelled(option: Any) -> Any:
 
 def _auto_order(call: Call) -> tuple[str, ...]:
     """The implementations to try, the fastest first."""
-    if torch.compiler.is_exporting():
+    if exports_stock():
         return ("reference",)  # one program serves every size, and runs where sepwise is not installed
     if not call.needs_grad and cpu.why_not(call) is None:
         return ("cpu",)
