@@ -199,3 +199,28 @@ def test_the_clock_tells_which_network_is_slower(slow: str):
 
     one, other = Waits(), nn.Identity()
     assert is_faster(*((one, other) if slow == "that" else (other, one)), picture()) is (slow == "this")
+
+
+class Cast(nn.Linear):
+    """A linear layer of a class of its own, as timm has one."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.functional.linear(x, self.weight, self.bias)
+
+
+class Doubled(nn.Linear):
+    """One that does something else."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return 2 * super().forward(x)
+
+
+@pytest.mark.parametrize("kind", [Cast, Doubled])
+def test_linear_layers_of_other_classes_are_known_by_what_they_do(kind):
+    model, x = nn.Sequential(network()[:-1], kind(4, 7)).eval(), picture()  # type: ignore[index]
+    fused = fuse(model, x)
+    (rows,) = fused._rows
+    assert rows is not None
+    outside = [str(node.target) for node in rows.graph.nodes if node.op == "call_module"]  # type: ignore[union-attr]
+    assert outside == (["row_0"] if kind is Cast else ["row_0", "1"])
+    torch.testing.assert_close(fused(x), model(x), rtol=1e-5, atol=1e-6)
