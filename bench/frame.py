@@ -69,7 +69,8 @@ def main(
 
 def _check(args: argparse.Namespace) -> None:
     if args.rounds < 1 or min(args.threads) < 1:
-        raise SepwiseError(f"--rounds {args.rounds} --threads {args.threads}: expected 1 or more of each")
+        threads = " ".join(map(str, args.threads))
+        raise SepwiseError(f"--rounds {args.rounds} --threads {threads}: expected 1 or more of each")
     if args.realtime:
         with quiet.realtime():
             pass  # refused here rather than in each process

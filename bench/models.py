@@ -37,8 +37,6 @@ BATCHES = (1, 16)
 PATIENCE = 3600.0  # seconds; torch.compile builds a network four times
 # Memory is measured as users meet it: with the C library as it is, freed memory goes back to the system.
 PLAIN = {name: value for name, value in ENVIRONMENT.items() if name != "GLIBC_TUNABLES"}
-Start = Callable[[str, int], Worker]
-ALONE: Start = partial(Worker, seconds=PATIENCE, environment=PLAIN)
 
 
 @dataclass(frozen=True)
@@ -156,21 +154,19 @@ def timed(workers: Workers, folder: Path, job: dict[str, Any], answer: np.ndarra
     return history.to_record(MODELS, entries, rounds, **about)
 
 
-def remembered(
-    folder: Path, job: dict[str, Any], threads: int, answer: np.ndarray, start: Start = ALONE
-) -> records.Record:
+def remembered(folder: Path, job: dict[str, Any], threads: int, answer: np.ndarray) -> records.Record:
     """What each candidate keeps in memory, in a process of its own; one that answers wrongly is refused."""
     request, value = {**job, "folder": str(folder), "threads": threads}, {}
     loosest = max(NETWORK_BOUND[accuracy] for accuracy in job["classes"])
     for runtime in RUNTIMES:
         try:
-            names = _once(start, runtime, threads, "names", request)["names"]
+            names = _once(runtime, threads, "names", request)["names"]
         except WorkerError as error:
             value[runtime] = {"kind": runtime, "refused": str(error)}
             continue
         for name in names:
             try:
-                found = _once(start, runtime, threads, "memory", {**request, "candidate": name})
+                found = _once(runtime, threads, "memory", {**request, "candidate": name})
             except WorkerError as error:
                 found = {"refused": str(error)}
             if "output" in found:
@@ -181,9 +177,9 @@ def remembered(
     return records.here(MEMORY.what, value, unit="MiB", about=_place(job, threads))
 
 
-def _once(start: Start, runtime: str, threads: int, do: str, request: dict[str, Any]) -> dict[str, Any]:
+def _once(runtime: str, threads: int, do: str, request: dict[str, Any]) -> dict[str, Any]:
     """One request to a process of its own."""
-    worker = start(runtime, threads)
+    worker = Worker(runtime, threads, seconds=PATIENCE, environment=PLAIN)
     try:
         return worker.ask(do, **request)
     finally:

@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -65,9 +66,20 @@ def stock(model: nn.Module, x: Tensor) -> nn.Module:
     """The network in operations of PyTorch: layers of ours, where it has any, are exported."""
     if not any(isinstance(module, FactoredConv) for module in model.modules()):
         return model
+    with _quietly():
+        program = export(model, x).module(check_guards=False)
+    for module in program.modules():  # .eval() is refused by what was exported, from a network in evaluation mode
+        module.training = False
+    return program
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """Without torch's remarks on its own code, which its exporters make."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # torch's own remark on copies of programs it exported
-        return export(model, x).module(check_guards=False)
+        warnings.simplefilter("ignore", FutureWarning)
+        warnings.simplefilter("ignore", DeprecationWarning)
+        yield
 
 
 @torch.no_grad()
@@ -92,7 +104,7 @@ def settled(model: nn.Module, batches: Sequence[Tensor], shifts: tuple[float, fl
         norm.bias.uniform_(*shifts, generator=random)
         norm.train()
     for name, scale in model.named_parameters():
-        if name.endswith(".gamma"):  # of a layer scale, which starts at 1e-6
+        if name.rpartition(".")[2] == "gamma":  # of a layer scale, which starts at 1e-6
             scale.uniform_(0.5, 1.5, generator=random)
     for batch in batches if norms else ():
         model(batch)
@@ -111,17 +123,19 @@ def prepare(network: Network, dtype: str, folder: Path, batches: Sequence[int]) 
     x = (pictures(max(batches), network.size, seed=0) * network.deviation).to(kind).float()
     save_weights(model, folder / WEIGHTS)
     np.save(folder / PICTURES, x.numpy())
+    written = stock(model, x[:1])
     for batch in batches:
-        torch.onnx.export(
-            stock(model, x[:1]),
-            (x[:batch],),
-            folder / onnx_name(batch),
-            input_names=["x"],
-            output_names=["y"],
-            dynamo=True,
-            external_data=False,
-            verbose=False,
-        )
+        with _quietly():
+            torch.onnx.export(
+                written,
+                (x[:batch],),
+                folder / onnx_name(batch),
+                input_names=["x"],
+                output_names=["y"],
+                dynamo=True,
+                external_data=False,
+                verbose=False,
+            )
     exact = stock(model.double(), x[:1].double())
     answers = [as_pixels(exact(picture[None].double()).numpy()) for picture in x]  # float64 of a whole batch is large
     np.save(folder / ANSWER, np.concatenate(answers))
