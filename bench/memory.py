@@ -12,15 +12,16 @@ CALLS = 5
 
 
 def measure(build: Callable[[], Candidate]) -> tuple[Candidate, dict[str, Any]]:
-    """Build a candidate, call it CALLS times, and tell the bytes that were resident, in MiB.
+    """Build a candidate, call it once, then CALLS times, and tell what was resident, in MiB.
 
-    returns    the candidate; "runtime": before, with the runtime imported; "loading": most while it was built;
-               "loaded": after that; "calls": most during the calls
+    returns    the candidate; "runtime": before, with the runtime imported; "loading": most while it was built and
+               called once, which is when some compile; "loaded": after that; "calls": most during the other calls
     """
     before = resident("VmRSS")
     start_again()
     candidate = build()
     candidate.settle()
+    candidate.run()
     loading, loaded = resident("VmHWM"), resident("VmRSS")
     start_again()
     for _ in range(CALLS):

@@ -106,8 +106,8 @@ LEGEND = (
     "peer is faster. > stock: more than 3 % slower than eager PyTorch. noisy: to be timed again."
 )
 MEMORY_LEGEND = (
-    "MiB resident in a process of its own: with the runtime imported, most while the network was loaded, after that, "
-    "most during five calls."
+    "MiB resident in a process of its own: with the runtime imported, most while the network was loaded and called "
+    "once, after that, most during five calls more."
 )
 
 

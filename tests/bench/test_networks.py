@@ -1,5 +1,7 @@
 """Networks made ready for all runtimes: settled, answered in float64, and every planted fault seen."""
 
+# pyright: reportAttributeAccessIssue=false, reportIndexIssue=false, reportArgumentType=false
+
 from importlib.util import find_spec
 
 import numpy as np
@@ -101,13 +103,17 @@ def test_branches_are_not_silent_and_norms_after_pooling_scale_no_rounding_up():
             y = self.norm(self.conv(x)) * self.gamma.view(1, -1, 1, 1)
             return self.last(y.mean((2, 3), keepdim=True))
 
-    model = prepared.settled(Scaled(), [prepared.pictures(8, (32, 32), 1)])
+    model = Scaled()
+    prepared.settled(model, [prepared.pictures(8, (32, 32), 1)])
     assert model.gamma.min() >= 0.5
     assert not model.training
     with torch.no_grad():
         norm = model.norm(model.conv(prepared.pictures(8, (32, 32), 1)))
         assert torch.allclose(norm.mean((0, 2, 3)), model.norm.bias, atol=1e-4)
-    assert (model.last.running_var >= model.last.running_mean.square()).all()
+        mean, variance = model.last.running_mean, model.last.running_var
+        assert mean is not None
+        assert variance is not None
+        assert (variance >= mean.square()).all()
 
 
 @torch.no_grad()
