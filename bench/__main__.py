@@ -2,10 +2,11 @@
 
 import sys
 
-from bench import cifar, claims, hed, kills, ops, structural
+from bench import cifar, claims, hed, kills, models, ops, structural
 
 COMMANDS = {
     "ops": ops.main,
+    "models": models.main,
     "hed": hed.main,
     "cifar": cifar.main,
     "structural": structural.main,

@@ -1,9 +1,8 @@
-"""One workload on one number of threads: outputs checked first, then everything timed in turn, round after round."""
+"""One pair or network on one number of threads: outputs checked first, then everything timed in turn."""
 
 from __future__ import annotations
 
 import hashlib
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import isfinite
@@ -14,11 +13,9 @@ from typing import Any
 import numpy as np
 
 from bench import quiet
-from bench.answer import BOUND, Tensors, Verdict, judge
+from bench.answer import judge
 from bench.candidates import OURS, RUNTIMES
 from bench.process import Worker, WorkerError
-from bench.worker import save_tensors
-from bench.workload import Workload
 
 # A block is taken again when its threads stood in the queue for a processor for more than this share of its time.
 WAITING = 0.02
@@ -86,55 +83,50 @@ class Workers:
 
 
 def build_and_check(
-    workers: Workers,
-    workload: Workload,
-    tensors: Tensors,
-    answer: np.ndarray,
-    dtype: str,
-    classes: Sequence[str],
-    implementations: Sequence[str],
+    workers: Workers, folder: Path, job: dict[str, Any], answer: np.ndarray, bounds: Mapping[str, float]
 ) -> dict[str, Entry]:
-    """Every candidate of every runtime, built, run once and compared with the answer; a wrong one is refused."""
+    """Every candidate of every runtime, built, run once and compared with the answer; a wrong one is refused.
+
+    folder    holds what the job needs, and takes the outputs
+    job       "kind", "dtype", "classes" and whatever else `bench.worker.builders` takes for it
+    bounds    accuracy class -> the largest error
+    """
     entries: dict[str, Entry] = {}
-    loosest = max(BOUND[accuracy] for accuracy in classes)
-    with tempfile.TemporaryDirectory() as folder:
-        save_tensors(tensors, Path(folder))
-        job = {
-            "workload": workload.to_dict(),
-            "dtype": dtype,
-            "threads": workers.threads,
-            "classes": list(classes),
-            "implementations": list(implementations),
-        }
-        for runtime in RUNTIMES:
-            try:
-                built = workers.get(runtime).ask("build", folder=folder, **job)["built"]
-            except WorkerError as error:
-                entries[runtime] = Entry(runtime, refused=str(error))
-                continue
-            digests: dict[str, str] = {}
-            for name, found in built.items():
-                ours = name.rpartition(", ")[2] if runtime == OURS else ""
-                entry = entries[name] = Entry(runtime, ours, found.get("chose", ""), refused=found.get("refused", ""))
-                if entry.refused:
-                    continue
-                output = np.load(found["output"], mmap_mode="r")
-                digests[name] = hashlib.blake2b(output.tobytes()).hexdigest()
-                check(entry, judge(output, answer), BOUND[ours] if ours else loosest)
-                Path(found["output"]).unlink()
-            drop_what_auto_runs(entries)
-            try:
-                drop_idle_switches(workers, entries, digests)
-            except WorkerError as error:
-                _bury(entries, runtime, error)
+    loosest = max(bounds[accuracy] for accuracy in job["classes"])
+    for runtime in RUNTIMES:
+        try:
+            built = workers.get(runtime).ask("build", folder=str(folder), threads=workers.threads, **job)["built"]
+        except WorkerError as error:
+            entries[runtime] = Entry(runtime, refused=str(error))
+            continue
+        digests: dict[str, str] = {}
+        for name, found in built.items():
+            ours = class_of(runtime, name)
+            entry = entries[name] = Entry(runtime, ours, found.get("chose", ""), refused=found.get("refused", ""))
+            if not entry.refused:
+                digests[name] = check(entry, found["output"], answer, bounds[ours] if ours else loosest)
+        drop_what_auto_runs(entries)
+        try:
+            drop_idle_switches(workers, entries, digests)
+        except WorkerError as error:
+            _bury(entries, runtime, error)
     return entries
 
 
-def check(entry: Entry, verdict: Verdict, bound: float) -> None:
-    """Note how far off it is, and refuse what is too far."""
+def class_of(runtime: str, name: str) -> str:
+    """The accuracy class that a candidate of ours promises in its name; "" for a peer."""
+    return name.rpartition(", ")[2] if runtime == OURS else ""
+
+
+def check(entry: Entry, output: str, answer: np.ndarray, bound: float) -> str:
+    """Note how far off an output is, refuse what is too far, remove its file; returns a digest of its bits."""
+    found = np.load(output, mmap_mode="r")
+    Path(output).unlink()
+    verdict = judge(found, answer)
     if isfinite(verdict.error):
         entry.error, entry.peak = verdict.error, verdict.peak
     entry.refused = verdict.refusal(bound) or ""
+    return hashlib.blake2b(found.tobytes()).hexdigest()
 
 
 def drop_what_auto_runs(entries: Mapping[str, Entry]) -> None:

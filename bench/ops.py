@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
-import time
+import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -14,17 +13,16 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from bench import activations, answer, history, quiet, roofline, table, workload
+from bench import activations, answer, frame, history, roofline, table, workload
+from bench.history import OPS
 from bench.measuring import Workers, build_and_check, time_steadily
 from bench.process import ROOT
+from bench.worker import save_tensors
 from bench.workload import Workload
 from sepwise import records
-from sepwise.errors import SepwiseError
 
 RESULTS = ROOT / "bench" / "results" / "ops.jsonl"
 ROOFLINE = "ops.roofline"
-BUSY = 0.1  # of a core
-THREADS = [1, 2][: len(os.sched_getaffinity(0))]
 
 
 @dataclass(frozen=True)
@@ -39,39 +37,22 @@ class Cell:
 
 
 def main(arguments: Sequence[str]) -> int:
-    args = _parser().parse_args(arguments)
-    try:
-        if not args.table:
-            run(args)
-        chosen = {(shapes, w.name) for shapes, w in workload.select(args.shapes)}
-        cells = list(_asked(history.newest(history.read(args.results)), chosen, args))
-    except SepwiseError as error:
-        print(f"bench ops: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print(
-            f"\nbench ops: stopped; what was finished is in {args.results} and will not be timed again", file=sys.stderr
-        )
-        return 130
-    print(json.dumps(table.to_dict(cells)) if args.json else table.render(cells, args.markdown))
-    return 1 if any(row.wrong for row in table.rows(cells)) else 0
+    return frame.main("ops", _parser().parse_args(arguments), run, show)
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="./run bench ops", description=__doc__)
+    parser = frame.parser("ops", __doc__, list(answer.BOUND), RESULTS)
     add = parser.add_argument
     add("--shapes", nargs="+", default=[], metavar="FILE[/ROW]", help="files of bench/shapes, or rows; default: all")
-    add("--classes", nargs="+", choices=answer.BOUND, default=list(answer.BOUND))
-    add("--threads", nargs="+", type=int, default=THREADS, metavar="N", help=f"default {' '.join(map(str, THREADS))}")
-    add("--rounds", type=int, default=9, metavar="N", help="blocks of each candidate; default 9")
     add("--impl", nargs="+", default=["auto", "cpu"], metavar="NAME", help="implementations of ours; default auto cpu")
-    add("--results", type=Path, default=RESULTS, metavar="FILE", help="records to add to; default %(default)s")
-    add("--realtime", action="store_true", help="time with real-time priority, where the machine is not quiet")
-    add("--again", action="store_true", help="time anew what is finished for this code and machine")
-    add("--table", action="store_true", help="time nothing, print what the records say")
-    add("--markdown", action="store_true", help="print Markdown tables")
-    add("--json", action="store_true", help="print rows and summaries as JSON")
     return parser
+
+
+def show(args: argparse.Namespace) -> frame.Shown:
+    chosen = {(shapes, w.name) for shapes, w in workload.select(args.shapes)}
+    cells = list(_asked(history.newest(OPS, history.read(args.results, OPS)), chosen, args))
+    wrong = any(row.wrong for row in table.rows(cells))
+    return frame.Shown(json.dumps(table.to_dict(cells)) if args.json else table.render(cells, args.markdown), wrong)
 
 
 def _asked(
@@ -88,19 +69,7 @@ def _asked(
 
 def run(args: argparse.Namespace) -> None:
     """Time what is not finished, and write each cell as soon as it is."""
-    if args.rounds < 1 or min(args.threads) < 1:
-        raise SepwiseError(f"--rounds {args.rounds} --threads {args.threads}: expected 1 or more of each")
-    if args.realtime:
-        with quiet.realtime():
-            pass  # refused here rather than in each process
-    if not args.results.parent.is_dir():
-        raise SepwiseError(f"--results {args.results}: the folder {args.results.parent} does not exist; make it first")
-    same = {
-        "code": history.code_fingerprint(),
-        "versions": history.versions(),
-        "isa": os.environ.get("SEPWISE_ISA", ""),
-        "instructions": history.instructions(),
-    }
+    same = history.same(OPS)
     cells = _unfinished(args, same)
     if not cells:
         print("bench ops: everything asked for is finished; --again times it anew", file=sys.stderr)
@@ -108,7 +77,7 @@ def run(args: argparse.Namespace) -> None:
     from tqdm import tqdm
 
     if not args.realtime:
-        _warn_if_busy()
+        frame.warn_if_busy("ops")
     total = sum(len(cell.threads) for cell in cells)
     with ExitStack() as stack:
         workers = {n: Workers(n, args.realtime) for n in args.threads}
@@ -121,46 +90,51 @@ def run(args: argparse.Namespace) -> None:
         bar = stack.enter_context(tqdm(total=total, unit="row", file=sys.stderr, dynamic_ncols=True))
         for cell in cells:
             bar.set_description(f"{cell.shapes}/{cell.workload.name} {cell.dtype}")
-            tensors = answer.draw(cell.workload, cell.dtype, activations.load(cell.workload))
-            solved = answer.solve(cell.workload, tensors)
-            for threads in cell.threads:
-                w, dtype, classes = cell.workload, cell.dtype, cell.classes
-                entries = build_and_check(workers[threads], w, tensors, solved, dtype, classes, args.impl)
-                quality = time_steadily(workers[threads], entries, args.rounds)
-                about: dict[str, Any] = {
-                    **same,
-                    **quality,
-                    "shapes": cell.shapes,
-                    "classes": list(classes),
-                    "implementations": args.impl,
-                    "realtime": args.realtime,
-                    "floor": {a: roofline.floor_us(w, dtype, a, machine[threads]) for a in classes},
-                    "date": date.today().isoformat(),
-                }
-                records.append(args.results, [history.to_record(entries, w, dtype, threads, args.rounds, **about)])
+            for record in _timed(cell, workers, machine, args):
+                about = {**same, **record.about}
+                records.append(args.results, [replace(record, about=about)])
                 bar.update()
 
 
-def _warn_if_busy() -> None:
-    before = quiet.Usage.now([])
-    time.sleep(1.0)
-    share = quiet.Usage.now([]).strangers_since(before)
-    if share > BUSY:
-        print(
-            f"bench ops: other programs use {100 * share:.0f} % of a core; rows may be noisy, --realtime may help",
-            file=sys.stderr,
-        )
+def _timed(
+    cell: Cell, workers: dict[int, Workers], machine: dict[int, dict[str, Any]], args: argparse.Namespace
+) -> Iterator[records.Record]:
+    """The records of a cell, one for each number of threads."""
+    workload = cell.workload
+    with tempfile.TemporaryDirectory() as folder:
+        tensors = answer.draw(workload, cell.dtype, activations.load(workload))
+        save_tensors(tensors, Path(folder))
+        solved = answer.solve(workload, tensors)
+        place = {"workload": workload.to_dict(), "dtype": cell.dtype}
+        asked = {"classes": list(cell.classes), "implementations": args.impl}
+        for threads in cell.threads:
+            job = {"kind": "pair", **place, **asked}
+            entries = build_and_check(workers[threads], Path(folder), job, solved, answer.BOUND)
+            quality = time_steadily(workers[threads], entries, args.rounds)
+            floors = {a: roofline.floor_us(workload, cell.dtype, a, machine[threads]) for a in cell.classes}
+            yield history.to_record(
+                OPS,
+                entries,
+                args.rounds,
+                shapes=cell.shapes,
+                threads=threads,
+                floor=floors,
+                realtime=args.realtime,
+                date=date.today().isoformat(),
+                **place,
+                **asked,
+                **quality,
+            )
 
 
 def _unfinished(args: argparse.Namespace, same: dict[str, Any]) -> list[Cell]:
-    finished: dict[str, list[records.Record]] = {}
-    for old in [] if args.again else history.read(args.results):
-        finished.setdefault(history.key(old.about, old.machine), []).append(old)
+    finished = history.finished(args.results, OPS, args.again)
 
     def done(shapes: str, w: Workload, dtype: str, threads: int, classes: Sequence[str]) -> bool:
         wanted = {**same, "shapes": shapes, "workload": w.to_dict(), "dtype": dtype, "threads": threads}
-        old = finished.get(history.key(wanted, records.machine()), [])
-        return any(history.covers(record, classes, args.impl, args.rounds) for record in old)
+        old = finished.get(history.key(OPS, wanted, records.machine()), [])
+        asked = {"classes": classes, "implementations": args.impl}
+        return any(history.covers(record, args.rounds, **asked) for record in old)
 
     cells = []
     for shapes, w in workload.select(args.shapes):

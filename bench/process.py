@@ -8,6 +8,7 @@ import select
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +31,15 @@ class WorkerError(SepwiseError):
 
 
 class Worker:
-    """One runtime in its own process, with its number of threads."""
+    """One runtime in its own process, with its number of threads.
 
-    def __init__(self, runtime: str, threads: int, seconds: float = SECONDS) -> None:
+    seconds        it may take for an answer
+    environment    what is the same for all
+    """
+
+    def __init__(
+        self, runtime: str, threads: int, seconds: float = SECONDS, environment: Mapping[str, str] = ENVIRONMENT
+    ) -> None:
         self.runtime, self.threads, self.seconds = runtime, threads, seconds
         self._log = tempfile.TemporaryFile()  # noqa: SIM115  (lives as long as the process)
         counts = {name: str(threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
@@ -42,7 +49,7 @@ class Worker:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,
-            env={**os.environ, **ENVIRONMENT, **counts, "PYTHONPATH": path},
+            env={**os.environ, **environment, **counts, "PYTHONPATH": path},
             start_new_session=True,  # Ctrl-C reaches the parent only, which ends its workers
         )
 

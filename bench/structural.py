@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 from bench import arena
 from bench.arena import ROOT, code, run
+from bench.prepared import settled
 from sepwise import records
 from sepwise.conversion import Choice, Plan, convert, export, plan_from, survey, totals_of
 from sepwise.conversion.graph import trace
@@ -39,7 +40,7 @@ from sepwise.sources.batches import batches
 from sepwise.sources.models import LoadedModel, load_model
 
 NETWORKS = ("resnet18", "resnet50", "regnety_002", "densenet121", "vgg16")
-SIZE, BATCH, SETTLED = (224, 224), 16, 32
+SIZE, BATCH, SETTLED, SHIFTS = (224, 224), 16, 32, (-0.5, 0.5)
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -92,7 +93,7 @@ def measured(asked: dict[str, Any], images: str | None) -> dict[str, Any]:
     keep_freed_memory()  # as `sepwise convert` does
     loaded = load_model(f"timm:{asked['network']}")
     fit = pictures(loaded, images, asked["pictures"])
-    model = settled(loaded.model, torch.cat(fit)[:SETTLED])
+    model = settled(loaded.model, torch.cat(fit)[:SETTLED].split(BATCH), SHIFTS)
     before, started = peak_gib(), time.perf_counter()
     found = survey(model, fit, forms=asked["forms"])
     plan = plan_from(found, {"macs": asked["macs"]}, totals_of(found, fit[0]))
@@ -122,22 +123,6 @@ def pictures(loaded: LoadedModel, images: str | None, count: int) -> list[Tensor
     if images is not None:
         return batches(images, count, SIZE, loaded.mean, loaded.std, BATCH).tensors
     return list(torch.randn(count, 3, *SIZE, generator=torch.Generator().manual_seed(0)).split(BATCH))
-
-
-@torch.no_grad()
-def settled(model: nn.Module, x: Tensor) -> nn.Module:
-    """Normalizations as after training: statistics of these pictures, and no branch silenced by a scale of 0."""
-    random = torch.Generator().manual_seed(0)
-    norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
-    for norm in norms:
-        norm.momentum = None  # the plain mean
-        norm.reset_running_stats()
-        norm.weight.uniform_(0.5, 1.5, generator=random)
-        norm.bias.uniform_(-0.5, 0.5, generator=random)
-        norm.train()
-    for part in x.split(BATCH):
-        model(part)
-    return model.eval()
 
 
 @torch.no_grad()

@@ -1,10 +1,15 @@
 """The process that runs one runtime: `python -m bench.worker RUNTIME`, told what to do by JSON lines on stdin.
 
-    {"do": "build", "folder": ..., "workload": ..., ...}    -> {"built": {name: {"output", "chose"} or {"refused"}}}
-    {"do": "time", "candidate": name}                       -> {"us": microseconds of a call, "calls": how many}
-    {"do": "roofline", "threads": number}                   -> {"roofline": {...}}
+    {"do": "build", "kind": "pair" or "network", "folder": ..., ...}
+                                               -> {"built": {name: {"output", "chose"} or {"refused"}}}
+    {"do": "time", "candidate": name}          -> {"us": microseconds of a call, "calls": how many}
+    {"do": "profile", "candidate": name}       -> see `bench.profiled.shares`
+    {"do": "names", "kind": ..., ...}          -> {"names": what could be built}
+    {"do": "memory", "candidate": name, "kind": ..., ...}
+                                               -> see `bench.memory.measure`; for a process that has built nothing yet
+    {"do": "roofline", "threads": number}      -> {"roofline": {...}}
 
-The last two take "realtime", true or false, and also answer "waited": see `bench.quiet.Waiting`.
+"time" and "roofline" take "realtime", true or false, and also answer "waited": see `bench.quiet.Waiting`.
 
 Between requests it is blocked reading. It ends when stdin does.
 """
@@ -27,15 +32,17 @@ import numpy as np
 
 from bench import quiet
 from bench.answer import Tensors
-from bench.candidates import RUNTIMES, Candidate, Job
+from bench.candidates import RUNTIMES, Candidate, Job, NetworkJob
+from bench.networks import NETWORKS
 from bench.workload import Workload
 
 WARM_UP_SECONDS = 0.003
-BLOCK_SECONDS = 0.006
+BLOCK_SECONDS = {"pair": 0.006, "network": 0.040}
+Builders = dict[str, Callable[[], Candidate]]
 
 
-def time_block(candidate: Candidate, clock: Any = time.perf_counter_ns) -> dict[str, Any]:
-    """Calls for WARM_UP_SECONDS, then calls for BLOCK_SECONDS, at least one of each; the median of the latter."""
+def time_block(candidate: Candidate, seconds: float, clock: Any = time.perf_counter_ns) -> dict[str, Any]:
+    """Calls for WARM_UP_SECONDS, then calls for so many seconds, at least one of each; the median of the latter."""
     candidate.settle()
     run = candidate.run
     start = clock()
@@ -44,7 +51,7 @@ def time_block(candidate: Candidate, clock: Any = time.perf_counter_ns) -> dict[
         run()
     taken: list[int] = []
     start = now = clock()
-    while not taken or now - start < BLOCK_SECONDS * 1e9:
+    while not taken or now - start < seconds * 1e9:
         before = now
         run()
         now = clock()
@@ -53,38 +60,28 @@ def time_block(candidate: Candidate, clock: Any = time.perf_counter_ns) -> dict[
 
 
 class Bench:
-    """Holds what was built for the present workload."""
+    """Holds what was built for the present workload or network."""
 
     def __init__(self, runtime: Any) -> None:
         self.runtime = runtime
         self.candidates: dict[str, Candidate] = {}
+        self.block_seconds = 0.0
 
-    def build(
-        self,
-        folder: str,
-        workload: dict[str, Any],
-        dtype: str,
-        threads: int,
-        classes: list[str],
-        implementations: list[str],
-    ) -> dict[str, Any]:
+    def build(self, kind: str, folder: str, **job: Any) -> dict[str, Any]:
         self.candidates.clear()
         gc.collect()
         built: dict[str, dict[str, str]] = {}
-        job = Job(
-            Workload(**workload), load_tensors(Path(folder)), dtype, threads, tuple(classes), tuple(implementations)
-        )
-        for number, (name, make) in enumerate(self.runtime.builders(job).items()):
+        self.block_seconds = BLOCK_SECONDS[kind]
+        for number, (name, make) in enumerate(builders(self.runtime, kind, folder, **job).items()):
             try:
                 candidate = make()
                 candidate.settle()
-                file = Path(folder) / f"output-{os.getpid()}-{number}.npy"
-                np.save(file, candidate.answer())
+                file = save_answer(candidate, folder, number)
             except Exception as error:  # whatever a runtime throws is its refusal
-                built[name] = {"refused": f"{type(error).__name__}: {error}".strip().partition("\n")[0]}
+                built[name] = {"refused": sentence(error)}
                 continue
             self.candidates[name] = candidate
-            built[name] = {"output": str(file), "chose": candidate.chose}
+            built[name] = {"output": file, "chose": candidate.chose}
         gc.collect()
         gc.freeze()
         return {"built": built}
@@ -92,14 +89,51 @@ class Bench:
     def time(self, candidate: str, realtime: bool) -> dict[str, Any]:
         gc.disable()
         try:
-            return watched(lambda: time_block(self.candidates[candidate]), realtime)
+            return watched(lambda: time_block(self.candidates[candidate], self.block_seconds), realtime)
         finally:
             gc.enable()
+
+    def profile(self, candidate: str) -> dict[str, Any]:
+        from bench import profiled
+
+        return profiled.shares(self.candidates[candidate])
+
+    def names(self, **job: Any) -> dict[str, Any]:
+        return {"names": list(builders(self.runtime, **job))}
+
+    def memory(self, candidate: str, folder: str, **job: Any) -> dict[str, Any]:
+        from bench import memory
+
+        try:
+            made, found = memory.measure(lambda: builders(self.runtime, folder=folder, **job)[candidate]())
+            return {**found, "output": save_answer(made, folder, 0)}
+        except Exception as error:  # as above
+            return {"refused": sentence(error)}
 
     def roofline(self, threads: int, realtime: bool) -> dict[str, Any]:
         from bench import roofline
 
         return watched(lambda: {"roofline": roofline.measure(threads)}, realtime)
+
+
+def builders(runtime: Any, kind: str, folder: str, **job: Any) -> Builders:
+    """What a runtime can build for a request."""
+    job["classes"] = tuple(job["classes"])
+    if kind == "network":
+        return runtime.network_builders(NetworkJob(network=NETWORKS[job.pop("network")], folder=Path(folder), **job))
+    workload, implementations = Workload(**job.pop("workload")), tuple(job.pop("implementations"))
+    tensors = load_tensors(Path(folder))
+    return runtime.builders(Job(workload=workload, tensors=tensors, implementations=implementations, **job))
+
+
+def save_answer(candidate: Candidate, folder: str, number: int) -> str:
+    file = Path(folder) / f"output-{os.getpid()}-{number}.npy"
+    np.save(file, candidate.answer())
+    return str(file)
+
+
+def sentence(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}".strip().partition("\n")[0]
 
 
 def watched(measure: Callable[[], dict[str, Any]], realtime: bool) -> dict[str, Any]:

@@ -7,30 +7,37 @@ It has no bfloat16 convolution on the CPU, so it appears in float32 only.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import onnxruntime
 
-from bench.candidates import Candidate, Job
+from bench.candidates import Candidate, Job, NetworkJob, as_pixels
 from bench.candidates.onnx_graph import graphs
 
 
 def builders(job: Job) -> dict[str, Callable[[], Candidate]]:
     if job.dtype != "float32":
         return {}
-    found = graphs(job)
-    return {f"onnxruntime{name}": lambda model=model: _session(job, model) for name, model in found.items()}
+    x = job.tensors.x.transpose(0, 3, 1, 2)
+    return {f"onnxruntime{name}": partial(_session, model, job.threads, x) for name, model in graphs(job).items()}
 
 
-def _session(job: Job, model: bytes) -> Candidate:
+def network_builders(job: NetworkJob) -> dict[str, Callable[[], Candidate]]:
+    if job.dtype != "float32":
+        return {}
+    return {"onnxruntime": lambda: _session(job.onnx, job.threads, job.x())}
+
+
+def _session(model: bytes | str, threads: int, pictures: np.ndarray) -> Candidate:
+    """A graph, or the file of one, for pictures (N, C, H, W)."""
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = job.threads
+    options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
     session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-    w = job.workload
-    x = onnxruntime.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(job.tensors.x.transpose(0, 3, 1, 2)))
-    y = onnxruntime.OrtValue.ortvalue_from_numpy(np.zeros((w.batch, w.out_channels, *w.out_size), np.float32))
+    x = onnxruntime.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(pictures))
+    y = onnxruntime.OrtValue.ortvalue_from_numpy(np.zeros(session.get_outputs()[0].shape, np.float32))
     binding = session.io_binding()
     binding.bind_ortvalue_input("x", x)
     binding.bind_ortvalue_output("y", y)
@@ -40,6 +47,6 @@ def _session(job: Job, model: bytes) -> Candidate:
 
     def answer() -> np.ndarray:
         run()
-        return np.ascontiguousarray(y.numpy().transpose(0, 2, 3, 1))
+        return as_pixels(y.numpy())
 
     return Candidate(run, answer)

@@ -1,5 +1,5 @@
 # pyright: reportMissingImports=false
-"""OpenVINO, fed NCHW, fed NHWC, and in bfloat16 fed NHWC bfloat16, so that it need not reorder or convert at its doors.
+"""OpenVINO, fed NCHW, fed NHWC, and in bfloat16 fed bfloat16, so that it need not reorder or convert at its doors.
 
 Input and output tensors are set once: a call copies and allocates nothing.
 """
@@ -7,45 +7,59 @@ Input and output tensors are set once: a call copies and allocates nothing.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import openvino
 from openvino import Layout, Type
 from openvino.preprocess import PrePostProcessor
 
-from bench.candidates import Candidate, Job
+from bench.candidates import Candidate, Job, NetworkJob, as_pixels
 from bench.candidates.onnx_graph import graphs
 
 
 def builders(job: Job) -> dict[str, Callable[[], Candidate]]:
     layouts = ("NCHW", "NHWC") if job.dtype == "float32" else ("NHWC",)
-    found = {}
-    for name, model in graphs(job).items():
-        for layout in layouts:
-            found[f"openvino {layout}{name}"] = lambda model=model, layout=layout: _request(job, model, layout)
-    return found
+    x = job.tensors.x.transpose(0, 3, 1, 2)
+    return {
+        f"openvino {layout}{name}": partial(_request, model, job.dtype, job.threads, x, layout)
+        for name, model in graphs(job).items()
+        for layout in layouts
+    }
 
 
-def _request(job: Job, model: bytes, layout: str) -> Candidate:
+def network_builders(job: NetworkJob) -> dict[str, Callable[[], Candidate]]:
+    return {
+        f"openvino {layout}": lambda layout=layout: _request(job.onnx, job.dtype, job.threads, job.x(), layout)
+        for layout in ("NCHW", "NHWC")
+    }
+
+
+def _request(model: bytes | str, dtype: str, threads: int, pictures: np.ndarray, layout: str) -> Candidate:
+    """A graph, or the file of one, for pictures (N, C, H, W) that are fed in `layout`; maps are read in it, too."""
     core = openvino.Core()
-    kind = {"float32": Type.f32, "bfloat16": Type.bf16}[job.dtype]
-    steps = PrePostProcessor(core.read_model(model, b""))
-    for end in (steps.input(), steps.output()):
-        end.tensor().set_element_type(kind).set_layout(Layout(layout))
-        end.model().set_layout(Layout("NCHW"))
+    graph = core.read_model(model) if isinstance(model, str) else core.read_model(model, b"")
+    kind = {"float32": Type.f32, "bfloat16": Type.bf16}[dtype]
+    steps = PrePostProcessor(graph)
+    ends = [(steps.input(), graph.input()), (steps.output(), graph.output())]
+    for end, port in ends:
+        end.tensor().set_element_type(kind)
+        if len(port.partial_shape) == 4:
+            end.tensor().set_layout(Layout(layout))
+            end.model().set_layout(Layout("NCHW"))
     compiled = core.compile_model(
         steps.build(),
         "CPU",
         {
-            "INFERENCE_NUM_THREADS": job.threads,
+            "INFERENCE_NUM_THREADS": threads,
             "INFERENCE_PRECISION_HINT": kind,
             "PERFORMANCE_HINT": "LATENCY",
             "NUM_STREAMS": 1,
         },
     )
-    order = (0, 1, 2, 3) if layout == "NHWC" else (0, 3, 1, 2)
+    last = layout == "NHWC"
     x = openvino.Tensor(kind, compiled.input().shape)
-    _put(x, np.ascontiguousarray(job.tensors.x.transpose(order)))
+    _put(x, np.ascontiguousarray(pictures.transpose(0, 2, 3, 1) if last else pictures))
     y = openvino.Tensor(kind, compiled.output().shape)
     request = compiled.create_infer_request()
     request.set_input_tensor(x)
@@ -57,7 +71,7 @@ def _request(job: Job, model: bytes, layout: str) -> Candidate:
     def answer() -> np.ndarray:
         run()
         found = _get(y)
-        return found if layout == "NHWC" else np.ascontiguousarray(found.transpose(0, 2, 3, 1))
+        return found if last and found.ndim == 4 else as_pixels(found)
 
     return Candidate(run, answer)
 

@@ -1,18 +1,20 @@
-"""The public op as users call it: output allocation, checks and dispatch included."""
+"""The public op and `sepwise.fuse` as users call them: output allocation, checks and dispatch included."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from typing import Any
 from unittest.mock import patch
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 import sepwise
-from bench.candidates import Candidate, Job
-from bench.candidates.pytorch import candidate, picture, set_threads, tensor
+from bench.candidates import Candidate, Job, NetworkJob
+from bench.candidates.pytorch import DTYPES, candidate, picture, pictures, set_threads, tensor
+from bench.prepared import loaded
 from sepwise.ops.separable_conv2d import api
 
 
@@ -24,6 +26,25 @@ def builders(job: Job) -> dict[str, Callable[[], Candidate]]:
         for accuracy in job.classes
         for implementation in job.implementations
     }
+
+
+def network_builders(job: NetworkJob) -> dict[str, Callable[[], Candidate]]:
+    set_threads(job.threads)
+    model, x = loaded(job.network, job.folder).to(DTYPES[job.dtype]), pictures(job)
+    return {f"fuse, {accuracy}": lambda a=accuracy: _fused(model, x, a) for accuracy in job.classes}
+
+
+def _fused(model: nn.Module, x: Tensor, accuracy: str) -> Candidate:
+    """`fuse` times its choices on the example, so it works under the switch of its class already."""
+
+    def settle() -> None:
+        torch.set_float32_matmul_precision("highest" if accuracy == "bf16" else accuracy)
+
+    settle()
+    fused = sepwise.fuse(model, x)
+    counts = {name: len(getattr(fused.report, name)) for name in ("fused", "alone", "slower", "left")}
+    chose = ", ".join(f"{count} {name}" for name, count in counts.items())
+    return replace(candidate(fused, x, chose=chose), settle=settle)
 
 
 def _public_op(job: Job, x: Tensor, implementation: str, accuracy: str) -> Candidate:

@@ -1,15 +1,17 @@
-"""What the PyTorch runtimes share: tensors in channels_last, the stock pair as a module, the float32 switches."""
+"""What the PyTorch runtimes share: tensors in channels_last, stock pairs and networks, the float32 switches."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from bench.candidates import Candidate, Job
+from bench.candidates import Candidate, Job, NetworkJob, as_pixels
+from bench.prepared import loaded, stock
+from sepwise.conversion import Plan, convert
 from sepwise.ops.activations import ACTIVATIONS
 
 # `torch.backends.fp32_precision`: what float32 convolutions and products may use inside. It stands above
@@ -71,14 +73,33 @@ def forms(job: Job) -> dict[str, nn.Module]:
     return {name: form(job).eval().to(memory_format=torch.channels_last) for name, form in wanted.items()}  # type: ignore[call-overload]
 
 
+def network_forms(job: NetworkJob) -> dict[str, nn.Module]:
+    """Suffix of the name -> network in stock operations, in channels_last: as it is, and with its norms folded.
+
+    A converted network has its norms folded already.
+    """
+    as_is = loaded(job.network, job.folder)
+    found = {"": stock(as_is, pictures(job).float())}
+    if not job.network.converted and any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in as_is.modules()):
+        found[", folded"] = convert(as_is, Plan({}, batch_norm="fold"))
+    kind, last = DTYPES[job.dtype], torch.channels_last
+    return {name: module.to(kind).to(memory_format=last) for name, module in found.items()}  # type: ignore[call-overload]
+
+
+def pictures(job: NetworkJob) -> Tensor:
+    """x as (N, C, H, W) in channels_last."""
+    x = torch.from_numpy(job.x()).to(DTYPES[job.dtype])
+    return x.contiguous(memory_format=torch.channels_last)
+
+
 def with_switches(
-    job: Job, name: str, build: Callable[[nn.Module, str], Candidate]
+    dtype: str, name: str, found: Mapping[str, nn.Module], build: Callable[[nn.Module, str], Candidate]
 ) -> dict[str, Callable[[], Candidate]]:
-    """Every form of a workload, built with no switch, and in float32 under each of them as well."""
-    switches = ("none", *SWITCHES) if job.dtype == "float32" else ("none",)
+    """Every form of a pair or network, built with no switch, and in float32 under each of them as well."""
+    switches = ("none", *SWITCHES) if dtype == "float32" else ("none",)
     return {
         f"{name}{form}" + ("" if switch == "none" else f", {switch} permitted"): partial(build, module, switch)
-        for form, module in forms(job).items()
+        for form, module in found.items()
         for switch in switches
     }
 
@@ -114,7 +135,7 @@ def candidate(call: Callable[[Tensor], Tensor], x: Tensor, switch: str = "none",
             return call(x)
 
     def answer() -> np.ndarray:
-        return run().permute(0, 2, 3, 1).float().contiguous().numpy()
+        return as_pixels(run().float().numpy())
 
     return Candidate(run, answer, settle, chose)
 

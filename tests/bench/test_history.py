@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 
 from bench import history, ops
+from bench.history import OPS
 from bench.measuring import Entry
 from bench.workload import Workload
 from sepwise import records
@@ -20,14 +21,15 @@ def record(rounds=3, threads=1, dtype="float32", workload=PAIR, **about):
         "auto, highest": Entry("ours", "highest", "cpu", 1e-7, 1e-6, "", [1.234, 2.0, 3.0]),
         "eager": Entry("eager", refused="it is broken"),
     }
+    place = {"workload": workload.to_dict(), "dtype": dtype, "threads": threads}
     kept = {"shapes": "study", "classes": ["highest"], "implementations": ["auto"], "disturbed": 0.0, "unsteady": 0.02}
-    return history.to_record(entries, workload, dtype, threads, rounds, **SAME, **{**kept, **about})
+    return history.to_record(OPS, entries, rounds, **SAME, **place, **{**kept, **about})
 
 
 def test_a_record_comes_back(tmp_path):
     path = tmp_path / "ops.jsonl"
     records.append(path, [record()])
-    (back,) = history.read(path)
+    (back,) = history.read(path, OPS)
     assert back.value["auto, highest"]["rounds_us"] == [1.23, 2.0, 3.0]
     assert back.value["eager"] == {"runtime": "eager", "refused": "it is broken"}
     assert Workload(**back.about["workload"]) == PAIR
@@ -39,15 +41,15 @@ def test_a_line_cut_off_by_a_kill_is_removed(tmp_path, capsys):
     records.append(path, [record()])
     whole = path.read_text()
     path.write_text(whole + whole[: len(whole) // 2])
-    assert len(history.read(path)) == 1
+    assert len(history.read(path, OPS)) == 1
     assert path.read_text() == whole
     assert "the last line was never finished" in capsys.readouterr().err
-    assert history.read(tmp_path / "absent.jsonl") == []
+    assert history.read(tmp_path / "absent.jsonl", OPS) == []
 
 
 def test_the_newest_cell_of_a_place_is_shown():
     old, new, other = record(), record(rounds=9), record(threads=2)
-    assert [c.n for c in history.newest([old, other, new])] == [9, 3]
+    assert [c.n for c in history.newest(OPS, [old, other, new])] == [9, 3]
 
 
 @pytest.mark.parametrize(
@@ -62,8 +64,9 @@ def test_the_newest_cell_of_a_place_is_shown():
     ],
 )
 def test_finished_means_all_that_is_asked_for(about, covered):
-    assert history.covers(record(**about), ["highest"], ["auto"], rounds=3) is covered
-    assert not history.covers(record(**about), ["highest"], ["auto"], rounds=4)
+    asked = {"classes": ["highest"], "implementations": ["auto"]}
+    assert history.covers(record(**about), 3, **asked) is covered
+    assert not history.covers(record(**about), 4, **asked)
 
 
 def unfinished(path, *arguments):
@@ -87,7 +90,7 @@ def test_a_second_run_does_only_what_is_missing(tmp_path, monkeypatch):
     assert unfinished(path, *wanted) == [("bfloat16", (2,))]
     assert unfinished(path, *wanted, "--threads", "1") == []
     other = replace(record(), machine={**records.machine(), "processor": "another"})
-    assert history.key(other.about, other.machine) != history.key(record().about, records.machine())
+    assert history.key(OPS, other.about, other.machine) != history.key(OPS, record().about, records.machine())
     monkeypatch.setitem(SAME, "code", "changed")
     assert unfinished(path, *wanted) == [("float32", (1, 2)), ("bfloat16", (1, 2))]
 
@@ -109,12 +112,12 @@ def test_the_fingerprint_follows_what_decides_a_time(tmp_path):
     source, library = tmp_path / "src" / "sepwise" / "ops" / "api.py", tmp_path / "_C.so"
     source.parent.mkdir(parents=True)
     source.write_text("one")
-    found = [history.code_fingerprint(tmp_path, [str(tmp_path)])]
+    found = [history.code_fingerprint(OPS, tmp_path, [str(tmp_path)])]
     (tmp_path / "docs.md").write_text("words")
-    assert history.code_fingerprint(tmp_path, [str(tmp_path)]) == found[0]
+    assert history.code_fingerprint(OPS, tmp_path, [str(tmp_path)]) == found[0]
     for file in (source, library):
         file.write_text("two")
-        found.append(history.code_fingerprint(tmp_path, [str(tmp_path)]))
+        found.append(history.code_fingerprint(OPS, tmp_path, [str(tmp_path)]))
     assert len(set(found)) == 3
 
 
@@ -150,7 +153,7 @@ def test_only_the_classes_asked_for_are_shown(tmp_path, capsys):
         assert [row["accuracy"] for row in json.loads(capsys.readouterr().out)["rows"]] == asked
 
 
-def test_a_missing_peer_is_named(monkeypatch):
-    monkeypatch.setattr(history, "PEERS", ("torch", "a-runtime-nobody-has"))
+def test_a_missing_peer_is_named():
+    lacking = replace(OPS, packages=("torch", "a-runtime-nobody-has"))
     with pytest.raises(SepwiseError, match=r"a-runtime-nobody-has is not installed: \./run bench installs it"):
-        history.versions()
+        history.versions(lacking)

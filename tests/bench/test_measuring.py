@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 
 from bench import measuring, quiet
-from bench.answer import draw, solve
+from bench.answer import BOUND, draw, solve
 from bench.measuring import Workers, build_and_check, time_rounds
 from bench.process import WorkerError
 from bench.workload import Workload
 
 PAIR = Workload("pair", 1, 4, 4, 6, 6, 3, 1, 1, 1, "relu", None)
-TENSORS = draw(PAIR, "float32")
-ANSWER = solve(PAIR, TENSORS)
+ANSWER = solve(PAIR, draw(PAIR, "float32"))
+JOB = {"kind": "pair", "dtype": "float32", "classes": ["highest"]}
 
 
 class Scripted:
@@ -63,8 +63,8 @@ def workers(monkeypatch):
     return Workers(1, start=Scripted)  # type: ignore[arg-type]
 
 
-def test_a_wrong_answer_is_never_timed(workers):
-    entries = build_and_check(workers, PAIR, TENSORS, ANSWER, "float32", ["highest"], ["auto", "cpu"])
+def test_a_wrong_answer_is_never_timed(workers, tmp_path):
+    entries = build_and_check(workers, tmp_path, JOB, ANSWER, BOUND)
     assert {name: entry.refused.partition(":")[0] for name, entry in entries.items()} == {
         "auto, highest": "",
         "cpu, highest": "too far from the answer, not timed",
@@ -77,14 +77,15 @@ def test_a_wrong_answer_is_never_timed(workers):
     }
     assert entries["auto, highest"].ours == "highest"
     assert entries["compile"].error is None  # not a number is no number
+    assert list(tmp_path.iterdir()) == []  # outputs are large
     Scripted.timed.clear()
     found = time_rounds(workers, entries, rounds=3)
     assert set(Scripted.timed) == {"auto, highest", "eager", "eager, bf16 permitted", "openvino NHWC"}
     assert found["disturbed"] == 0.0
 
 
-def test_each_round_starts_with_the_next_one_and_the_dead_are_left_out(workers):
-    entries = build_and_check(workers, PAIR, TENSORS, ANSWER, "float32", ["highest"], ["auto"])
+def test_each_round_starts_with_the_next_one_and_the_dead_are_left_out(workers, tmp_path):
+    entries = build_and_check(workers, tmp_path, JOB, ANSWER, BOUND)
     Scripted.timed.clear()
     time_rounds(workers, entries, rounds=3)
     first, second, third, fourth = "auto, highest", "eager", "eager, bf16 permitted", "openvino NHWC"
@@ -94,8 +95,8 @@ def test_each_round_starts_with_the_next_one_and_the_dead_are_left_out(workers):
     assert entries[first].rounds_us == [5.0] * 3
 
 
-def test_a_block_with_others_in_its_way_is_taken_again(workers):
-    entries = build_and_check(workers, PAIR, TENSORS, ANSWER, "float32", ["highest"], ["auto"])
+def test_a_block_with_others_in_its_way_is_taken_again(workers, tmp_path):
+    entries = build_and_check(workers, tmp_path, JOB, ANSWER, BOUND)
     entries = {"eager": entries["eager"]}
     Scripted.timed.clear()
     Scripted.waits = iter([0.5, 0.0, *[0.5] * measuring.TRIES])

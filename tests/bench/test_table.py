@@ -4,7 +4,7 @@ import doctest
 
 import pytest
 
-from bench import table
+from bench import compared, printed, table
 from bench.measuring import SAME
 from bench.table import rows, summaries
 from bench.workload import Workload
@@ -149,4 +149,4 @@ def test_markdown_and_programs_get_the_same_numbers():
 
 
 def test_examples_run():
-    assert doctest.testmod(table).failed == 0
+    assert [doctest.testmod(module).failed for module in (compared, printed)] == [0, 0]

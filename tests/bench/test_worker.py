@@ -39,7 +39,7 @@ def test_a_block_warms_up_and_gives_the_median():
         calls.append(now[0])
         now[0] += 2_000_000 if len(calls) != 5 else 50_000_000
 
-    block = worker.time_block(Candidate(run, lambda: np.zeros(1)), clock=lambda: now[0])
+    block = worker.time_block(Candidate(run, lambda: np.zeros(1)), 0.006, clock=lambda: now[0])
     assert calls[2] == 4_000_000  # 3 ms of warm-up are two calls of 2 ms
     assert block == {"us": 2_000.0, "calls": 3}  # 2, 2 and 50 ms
 
@@ -50,7 +50,8 @@ def test_a_long_call_is_made_twice():
     def run():
         now[0] += 100_000_000
 
-    assert worker.time_block(Candidate(run, lambda: np.zeros(1)), clock=lambda: now[0]) == {"us": 1e5, "calls": 1}
+    candidate = Candidate(run, lambda: np.zeros(1))
+    assert worker.time_block(candidate, 0.040, clock=lambda: now[0]) == {"us": 1e5, "calls": 1}
     assert now[0] == 200_000_000
 
 
@@ -108,6 +109,7 @@ def test_a_process_answers_is_measured_and_its_death_is_told(tmp_path):
     try:
         built = process.ask(
             "build",
+            kind="pair",
             folder=str(tmp_path),
             workload=PAIR.to_dict(),
             dtype="float32",
