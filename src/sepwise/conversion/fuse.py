@@ -18,8 +18,10 @@ from .fold import fold_norms
 from .graph import is_exported, trace
 from .lifting import lift_steps
 from .pair import open_cp
+from .parallel import merge_parallel
 from .pixelwise import write_pixelwise
 from .sameness import answer, difference, own_budget
+from .scales import write_scales
 from .timed import set_ways
 
 
@@ -31,6 +33,8 @@ class FusionReport:
     alone          name -> the same of other convolutions, with the shortcut and the activation after them
     slower         name -> time of our kernels over PyTorch's on the example, for those of them that PyTorch keeps
     left           name -> one sentence, for depthwise convolutions and separable layers that stay as they are
+    merged         name -> the convolutions and normalizations beside it that it stands for now: they read what it read
+                   and were added to it
     norms          how many normalizations were folded into the convolution before them
     difference     largest |fused - original| on the example, relative to the largest |original|; the worst output
     budget         the largest difference that would have been accepted
@@ -40,6 +44,7 @@ class FusionReport:
     alone: dict[str, str]
     slower: dict[str, float]
     left: dict[str, str]
+    merged: dict[str, list[str]]
     norms: int
     difference: float
     budget: float
@@ -63,6 +68,8 @@ class FusionReport:
         if self.left:
             lines.append("left as they are:")
             lines += [f"  {name:{width}}  {why}" for name, why in self.left.items()]
+        if self.merged:
+            lines.append(f"sums of parallel layers written as one convolution: {', '.join(self.merged)}")
         lines.append(f"{self.norms} normalizations folded into the convolutions before them")
         lines.append(
             f"outputs on the example differ by {self.difference:.1e} of the largest (accepted: {self.budget:.0e})"
@@ -122,8 +129,11 @@ def fuse(
     _check_evaluating(source)
     traced = trace(source, example, inside=(nn.Linear, nn.LayerNorm))
     lift_steps(traced)
-    write_pixelwise(traced)
     norms = fold_norms(traced)
+    merged = merge_parallel(traced)
+    write_scales(traced)
+    write_pixelwise(traced)
+    norms += fold_norms(traced)  # those that follow what was merged or written anew
     open_cp(traced)
     chains, left = find_chains(traced)
     network = traced.graph
@@ -140,7 +150,7 @@ def fuse(
     network.requires_grad_(False)
     fused, alone = ({b.name: b.says for b in blocks if b.depthwise is kind} for kind in (True, False))
     alone = {name: says for name, says in alone.items() if name not in slower}
-    report = FusionReport(fused, alone, slower, left, len(norms), *_compare(model, network, laid, example))
+    report = FusionReport(fused, alone, slower, left, merged, len(norms), *_compare(model, network, laid, example))
     return FusedNetwork(network, laid, report).eval()
 
 
