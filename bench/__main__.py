@@ -2,13 +2,14 @@
 
 import sys
 
-from bench import cifar, claims, hed, kills, ops, structural
+from bench import cifar, claims, families, hed, kills, ops, structural
 
 COMMANDS = {
     "ops": ops.main,
     "hed": hed.main,
     "cifar": cifar.main,
     "structural": structural.main,
+    "families": families.main,
     "kills": kills.main,
     "claims": claims.main,
 }

@@ -150,15 +150,11 @@ def _one_layer(branches: Sequence[_Branch]) -> DenseConv | None:
         where = [slice((low - own) // d, (low - own) // d + k) for (low, _), (own, _), d, k in ends]
         weight[(slice(None), slice(None), *where)] += values
         bias += shift
-    layer = CONV[axes](
-        first.in_channels,
-        first.out_channels,
-        together.kernel,
-        together.stride,
-        tuple(low for low, _ in together.padding),
-        together.dilation,
-        first.groups,
-        device="meta",
+    kind: Any = CONV[axes]
+    pads = tuple(low for low, _ in together.padding)
+    channels = (first.in_channels, first.out_channels)
+    layer = kind(
+        *channels, together.kernel, together.stride, pads, together.dilation, groups=first.groups, device="meta"
     )
     layer.weight, layer.bias = (nn.Parameter(values.to(convs[0].weight)) for values in (weight, bias))
     return layer.eval()
@@ -182,11 +178,12 @@ def _around(geometries: Sequence[Geometry]) -> Geometry | None:
     Along an axis a kernel reaches from -low to extent - 1 - low, and its output is low + high - extent + 1 larger than
     the input: where all agree in that and pad both ends alike, so does the kernel around them.
     """
-    if len({g.stride for g in geometries}) > 1 or any(g.padding == "same" for g in geometries):
+    pads = [g.padding for g in geometries if g.padding != "same"]
+    if len({g.stride for g in geometries}) > 1 or len(pads) < len(geometries):
         return None
     axes = []
     for axis in range(geometries[0].axes):
-        laid = [(g.kernel[axis], *g.padding[axis], g.dilation[axis]) for g in geometries]  # type: ignore[misc]
+        laid = [(g.kernel[axis], *pad[axis], g.dilation[axis]) for g, pad in zip(geometries, pads, strict=True)]
         dilations = {d for k, _, _, d in laid if k > 1} or {1}
         d = min(dilations)
         low = max(own for _, own, _, _ in laid)
