@@ -133,3 +133,21 @@ def test_a_program_is_merged_as_its_model():
     fused = fuse(program, pictures())
     assert fused.report.merged == {"branches.0": ["branches.1"]}
     assert_same(fused, model, pictures())
+
+
+def test_a_sum_of_two_values_each_with_branches():
+    class Two(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem, self.out = nn.Conv2d(3, 6, 3, padding=1), nn.Conv2d(6, 5, 1)
+            self.a, self.b, self.c, self.d = deep(3, 1, 1), deep(1), deep(5, 1, 2), deep(3, 1, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.stem(x)
+            y = x.tanh()
+            return self.out(self.a(x) + self.c(y) + x.sigmoid() + self.b(x) + self.d(y))
+
+    model = settle(Two()).double()
+    fused = fuse(model, pictures())
+    assert fused.report.merged == {"a": ["b"], "c": ["d"]}
+    assert_same(fused, model, pictures())

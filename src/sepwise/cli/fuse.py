@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..extras import require
 from .outcome import Outcome
 
 if TYPE_CHECKING:
@@ -23,39 +25,59 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--size", metavar="HxW", help="size of its input in pixels, or one number (default: its own)")
     parser.add_argument("--out", metavar="DIR", help="also write the fused weights and the network in stock operations")
     parser.add_argument("--overwrite", action="store_true", help="replace the folder if it is there")
+    parser.add_argument("--pictures", metavar="FOLDER", help="compare the answers to pictures; with --out also a page")
+    parser.add_argument("--labels", metavar="FILE", help="names of the classes, one a line (default: what tables say)")
+    parser.add_argument("--limit", type=int, metavar="N", help="pictures at most, drawn by chance (default: all)")
+    parser.add_argument("--skip-broken", action="store_true", help="go on without pictures that cannot be read")
 
 
 def run(args: argparse.Namespace) -> Outcome:
     import torch
 
-    from .. import records
+    from .. import __version__, records, report
     from ..conversion import export, fuse, save_program
     from ..files import whole_folder
     from ..sources.models import load_model
     from ..sources.weights import save_weights
+    from .fused_pictures import check_options, compared
     from .results import RECORDS, check_results
     from .sizes import read_size
 
+    check_options(args)
     out = Path(args.out) if args.out else None
     if out is not None:
-        check_results(out, args.overwrite, args.model, args.weights)
+        check_results(out, args.overwrite, args.model, args.weights, args.pictures, args.labels)
+        if args.pictures:
+            require("jinja2", "the HTML report")
     loaded = load_model(args.model, args.weights)
     height, width = read_size(args.size) if args.size else loaded.size
+    loaded = replace(loaded, size=(height, width))
     example = torch.randn(1, loaded.channels, height, width, generator=torch.Generator().manual_seed(0))
     fused = fuse(loaded.model, example)
+    shown = compared(args, loaded, fused) if args.pictures else None
     told = fused.report.to_dict() | {"latency": _latency(loaded.model, fused, example)}
     data: dict[str, Any] = {"model": loaded.name, "weights": args.weights, "size": [height, width], **told}
     untrained = "" if args.weights else ", as built (no --weights)"
     lines = [f"{loaded.name}, input {height}×{width}×{loaded.channels}{untrained}", "", str(fused.report)]
     lines += ["", _speed(data["latency"])]
+    if shown is not None:
+        data["pictures"] = shown.facts
+        lines += ["", str(shown)]
     if out is not None:
         program = export(fused, example)
         with whole_folder(out, args.overwrite) as folder:
             save_weights(fused, folder / "model.safetensors")
             save_program(program, folder / "model.pt2")
-            about = {"command": " ".join(["sepwise", *sys.argv[1:]]), "torch": torch.__version__}
+            about = {
+                "command": " ".join(["sepwise", *sys.argv[1:]]),
+                "sepwise": __version__,
+                "torch": torch.__version__,
+            }
             records.append(folder / RECORDS, [records.here("fusion", data, about=about)])
-        files = ["model.safetensors", "model.pt2", RECORDS]
+            if shown is not None:
+                records.append(folder / RECORDS, shown.records(folder, data["latency"]["stock_form"]))
+                report.build(folder)
+        files = ["model.safetensors", "model.pt2", RECORDS, *(["report.html"] if shown is not None else [])]
         data |= {"out": str(out), "files": files}
         lines += [f"{out} holds {', '.join(files)}"]
     return Outcome(data, "\n".join(lines))

@@ -6,6 +6,7 @@ import operator
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from math import prod
 from typing import Any
 
@@ -52,6 +53,7 @@ def merge_parallel(network: Network) -> dict[str, list[str]]:
         terms = [] if node in inner else _terms(network, node, inner)
         if len(terms) == 1:  # the others are zeros
             node.replace_all_uses_with(terms[0])
+        left = terms
         for source, group in _by_source(network, terms, calls).items():
             layer = _one_layer(list(group.values()))
             if layer is None:
@@ -60,15 +62,14 @@ def merge_parallel(network: Network) -> dict[str, list[str]]:
             name = max(kernels, key=kernels.__getitem__)
             others = [branch.name for branch in group.values() if branch.name not in ("", name)]
             with graph.inserting_before(node):
-                total = call = graph.call_module(name, (source,))
-                for term in terms:
-                    if term not in group:
-                        total = graph.call_function(operator.add, (total, term))
-            node.replace_all_uses_with(total)
+                call = graph.call_module(name, (source,))
+            left = [call, *(term for term in left if term not in group)]
             network.graph.set_submodule(name, layer)
             network.sites = [site for site in network.sites if site.name not in (name, *others)] + [Site(name, call)]
             merged[name] = others
-            break  # what else the sum adds up was written anew
+        if left is not terms:
+            with graph.inserting_before(node):
+                node.replace_all_uses_with(reduce(lambda a, b: graph.call_function(operator.add, (a, b)), left))
     graph.eliminate_dead_code()
     network.sites.sort(key=lambda site: site.node)
     network.graph.recompile()
