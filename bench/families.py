@@ -78,6 +78,7 @@ FEW = (
     *("ghostnetv2_100", "ghostnetv3_100", "repvit_m1", "starnet_s1", "edgenext_xx_small", "mobileone_s0"),
     *("mobileone_s4", "lcnet_050", "lcnetv2_small", "rexnet_100"),
 )
+RESULTS = ROOT / "bench" / "results" / "families.jsonl"
 SIZES = (128, 160, 192, 256)  # pixels; its own where none of them will do
 SETTLED = 8  # pictures of noise that the statistics are of
 SPARED = 1 << 30  # bytes of the free memory that are left to others
@@ -92,7 +93,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--networks", nargs="+", default=[], metavar="NAME", help="of timm, or patterns of them")
     parser.add_argument("--all", action="store_true", help="every network of the families; takes hours")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--results", type=Path, default=ROOT / "bench" / "results" / "families.jsonl")
+    parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--markdown", action="store_true", help="print a row for each family, for docs/families.md")
     wanted = by_family if "--markdown" in arguments else by_network
     return run(parser, arguments, [], measure, wanted)

@@ -3,6 +3,7 @@
 # pyright: reportAttributeAccessIssue=false, reportCallIssue=false, reportArgumentType=false
 
 from argparse import Namespace
+from dataclasses import replace
 from importlib.util import find_spec
 
 import pytest
@@ -149,3 +150,15 @@ def test_the_tables(tmp_path):
     ]
     assert networks[1] == "| lcnet_050 | 128 | 3 | 2 | 4, 1 | 2 | 9 | 3e-06, 1e-04 | 1e-01 | 2 | 0.5 |"
     assert len({line.count("|") for line in families.by_network(path).splitlines()}) == 1
+
+
+def test_the_page_holds_the_table_of_the_records(tmp_path):
+    table = families.by_family(families.RESULTS)
+    page = (families.ROOT / "docs" / "families.md").read_text(encoding="utf-8")
+    assert set(families.FAMILIES) == {line.split(" | ")[0].removeprefix("| ") for line in table.splitlines()[2:]}
+    assert table in page, "run `./run bench families --table --markdown` and put its table there"
+    other = tmp_path / "r.jsonl"
+    other.write_bytes(families.RESULTS.read_bytes())
+    first = next(families.read(other))
+    records.append(other, [replace(first, about=first.about | {"fused": first.about["fused"] + 1})])
+    assert families.by_family(other) not in page

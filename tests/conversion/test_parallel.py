@@ -7,8 +7,10 @@ import torch
 from chains import assert_same, layers_of, pictures
 from plain_networks import settle
 from torch import Tensor, nn
+from torch.profiler import ProfilerActivity, profile
 
 from sepwise.conversion import fuse
+from sepwise.conversion.stock import stock_calls
 
 
 def conv(*arguments, bias=True, **options):
@@ -105,7 +107,7 @@ def test_a_norm_after_the_sum_is_folded_too():
     assert fused.report.norms == 1
     assert fused.report.fused == {"branches.0": "depthwise 3x3, pointwise 6 to 5"}
     assert fused.report.merged == {"branches.0": ["branches.1"]}
-    assert "sums of parallel layers written as one convolution: branches.0" in str(fused.report)
+    assert "1 sums of parallel layers written as one convolution each" in str(fused.report)
     assert_same(fused, model, pictures())
 
 
@@ -151,3 +153,14 @@ def test_a_sum_of_two_values_each_with_branches():
     fused = fuse(model, pictures())
     assert fused.report.merged == {"a": ["b"], "c": ["d"]}
     assert_same(fused, model, pictures())
+
+
+@torch.no_grad()
+def test_the_fastest_stock_form_is_merged_as_well():
+    model = settle(Beside(deep(3, 1, 1), deep(1), plus="itself"))
+    x = pictures().float()
+    forms = stock_calls(model, x)
+    assert sorted(forms) == ["eager channels_last", "eager contiguous", "folded channels_last", "folded contiguous"]
+    with profile(activities=[ProfilerActivity.CPU]) as seen:
+        forms["folded contiguous"]()
+    assert sum(event.count for event in seen.key_averages() if event.key == "aten::conv2d") == 3  # stem, one, out

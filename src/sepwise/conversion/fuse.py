@@ -69,7 +69,7 @@ class FusionReport:
             lines.append("left as they are:")
             lines += [f"  {name:{width}}  {why}" for name, why in self.left.items()]
         if self.merged:
-            lines.append(f"sums of parallel layers written as one convolution: {', '.join(self.merged)}")
+            lines.append(f"{len(self.merged)} sums of parallel layers written as one convolution each")
         lines.append(f"{self.norms} normalizations folded into the convolutions before them")
         lines.append(
             f"outputs on the example differ by {self.difference:.1e} of the largest (accepted: {self.budget:.0e})"
