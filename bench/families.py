@@ -274,8 +274,8 @@ def by_family(path: Path) -> str:
         "|---|---|---|---|---|---|---|---|",
     ]
     found = newest(path)
-    for family in FAMILIES:
-        rows = [a for a in found if family_of(a["network"]) == family]
+    groups = {family: [a for a in found if family_of(a["network"]) == family] for family in FAMILIES}
+    for family, rows in [*groups.items(), ("**together**", found)]:
         good = [a for a in rows if a["outcome"] == "fused"]
         if not good:
             lines += [f"| {family} | 0 of {len(rows)} |" + " |" * 6] if rows else []
