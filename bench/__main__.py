@@ -2,7 +2,7 @@
 
 import sys
 
-from bench import cifar, claims, hed, kills, models, ops, structural
+from bench import cifar, claims, families, hed, kills, models, ops, structural
 
 COMMANDS = {
     "ops": ops.main,
@@ -10,6 +10,7 @@ COMMANDS = {
     "hed": hed.main,
     "cifar": cifar.main,
     "structural": structural.main,
+    "families": families.main,
     "kills": kills.main,
     "claims": claims.main,
 }

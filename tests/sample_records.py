@@ -138,3 +138,39 @@ def inspection_records(name="layer1.conv"):
         ),
         fact("kernels", {"layer": name, "picture": "kernels.png"}),
     ]
+
+
+def fusion_records(name="blocks.0.conv_dw"):
+    latency = {"ratio": 1.94, "low": 1.9, "high": 2.0, "rounds": 40, "threads": 1}
+    latency |= {"stock_form": "folded channels_last", "stock_ms": 21.4, "fused_ms": 11.0}
+    told = {
+        "model": name,
+        "weights": f"{name}.safetensors",
+        "size": [224, 256],
+        "fused": {name: "depthwise 3x3, relu6, pointwise 32 to 16"},
+        "alone": {"stem": "dense 3x3, 3 to 32"},
+        "slower": {"head": 1.25},
+        "left": {"se": f"its output is read 2 times ({name})"},
+        "merged": {"rep": [f"{name}.bn"], "alike": []},
+        "norms": 49,
+        "difference": 1.1e-6,
+        "budget": 1e-4,
+        "latency": latency,
+    }
+    prepared = {"size": [224, 256], "resized": [256, 293], "interpolation": "bicubic", "mean": [0.5], "std": [0.2]}
+    answers = {
+        "source": f"pictures of {name}",
+        "count": 500,
+        "same": 499,
+        "largest": 1.9e-5,
+        "relative": 2.4e-6,
+        "labelled": 400,
+        "right_before": 300,
+        "right_after": 299,
+        "skipped": [f"{name}.png cannot be read"],
+        "preparation": prepared | {"by": f"timm's pretrained_cfg of {name}"},
+    }
+    seen = {"name": name, "picture": "input.png", "relative": 2.4e-6, "before_ms": 21.0, "after_ms": 10.5}
+    tops = {"label": f"a {name}", "before": [[name, 0.81], ["dog", 0.12]], "after": [["dog", 0.66], [name, 0.2]]}
+    about = {"command": f"sepwise fuse {name}", "sepwise": "0.1.0", "torch": "2.13.0"}
+    return [fact("fusion", told, about=about), fact("fusion.pictures", answers), fact("fusion.picture", seen | tops)]

@@ -197,3 +197,15 @@ def test_wrong_settings(options, message):
 def test_limits():
     with pytest.raises(PictureError, match="limit=0, batch_size=2: both must be at least 1"):
         batches(Pictures([]), 0, (4, 4), **PLAIN, batch_size=2)
+
+
+def test_class_names_are_those_of_the_table(tmp_path):
+    row = {"bytes": encoded(Image.new("RGB", (4, 4))), "path": None}
+    table = pa.table({"img": [row] * 4, "label": [0, 1, 1, 0]})
+    told = b'{"info": {"features": {"label": {"names": ["n01440764_great_tench", "cock"]}}}}'
+    for name, metadata in (("a", {"huggingface": told}), ("b", {"huggingface": b"[1"}), ("c", None)):
+        parquet.write_table(table.replace_schema_metadata(metadata), tmp_path / f"{name}.parquet")
+    found = find_pictures(tmp_path / "a.parquet")
+    assert found.class_names == found.shuffled().class_names == found.split(1)[1].class_names == ("great tench", "cock")
+    assert find_pictures(tmp_path / "b.parquet").class_names == find_pictures(tmp_path / "c.parquet").class_names == ()
+    assert find_pictures(tmp_path).class_names == ("great tench", "cock")

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import OutputError
+from ..extras import require
 from .formats import FILES, USUAL, check_formats, write
 from .outcome import Outcome
 
@@ -34,39 +36,60 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         f"minute); default: {' '.join(USUAL)}",
     )
     parser.add_argument("--overwrite", action="store_true", help="replace the folder if it is there")
+    parser.add_argument("--pictures", metavar="FOLDER", help="compare the answers to pictures; with --out also a page")
+    parser.add_argument("--labels", metavar="FILE", help="names of the classes, one a line (default: what tables say)")
+    parser.add_argument("--limit", type=int, metavar="N", help="pictures at most, drawn by chance (default: all)")
+    parser.add_argument("--skip-broken", action="store_true", help="go on without pictures that cannot be read")
 
 
 def run(args: argparse.Namespace) -> Outcome:
     import torch
 
-    from .. import records
+    from .. import __version__, records, report
     from ..conversion import fuse
     from ..files import whole_folder
     from ..sources.models import load_model
+    from .fused_pictures import check_options, compared
     from .results import RECORDS, check_results
     from .sizes import read_size
 
+    check_options(args)
     out = Path(args.out) if args.out else None
     formats = list(dict.fromkeys(args.format or USUAL))
     if out is not None:
-        check_results(out, args.overwrite, args.model, args.weights)
+        check_results(out, args.overwrite, args.model, args.weights, args.pictures, args.labels)
         check_formats(formats)
+        if args.pictures:
+            require("jinja2", "the HTML report")
     elif args.format:
         raise OutputError(f"--format {' '.join(formats)}: name a folder to write to, with --out DIR")
     loaded = load_model(args.model, args.weights)
     height, width = read_size(args.size) if args.size else loaded.size
+    loaded = replace(loaded, size=(height, width))
     example = torch.randn(1, loaded.channels, height, width, generator=torch.Generator().manual_seed(0))
     fused = fuse(loaded.model, example)
+    shown = compared(args, loaded, fused) if args.pictures else None
     told = fused.report.to_dict() | {"latency": _latency(loaded.model, fused, example)}
     data: dict[str, Any] = {"model": loaded.name, "weights": args.weights, "size": [height, width], **told}
     untrained = "" if args.weights else ", as built (no --weights)"
     lines = [f"{loaded.name}, input {height}×{width}×{loaded.channels}{untrained}", "", str(fused.report)]
     lines += ["", _speed(data["latency"])]
+    if shown is not None:
+        data["pictures"] = shown.facts
+        lines += ["", str(shown)]
     if out is not None:
         with whole_folder(out, args.overwrite) as folder:
             files = [*write(fused, example, formats, folder), RECORDS]
-            about = {"command": " ".join(["sepwise", *sys.argv[1:]]), "torch": torch.__version__}
+            about = {
+                "command": " ".join(["sepwise", *sys.argv[1:]]),
+                "sepwise": __version__,
+                "torch": torch.__version__,
+            }
             records.append(folder / RECORDS, [records.here("fusion", data, about=about)])
+            if shown is not None:
+                records.append(folder / RECORDS, shown.records(folder, data["latency"]["stock_form"]))
+                report.build(folder)
+                files.append("report.html")
         data |= {"out": str(out), "files": files}
         lines += [f"{out} holds {', '.join(files)}"]
     return Outcome(data, "\n".join(lines))

@@ -77,7 +77,7 @@ def latency(dense: nn.Module, separable: Mapping[str, nn.Module], x: Tensor) -> 
     trials = measure_latency(calls, rounds=TRIALS, warmup=1)
     best = {name: fastest({n: t for n, t in trials.items() if n.startswith(f"{name} ")}) for name in networks}
     chosen = {name: calls[best[name]] for name in best}
-    chosen |= {f"fused {name}": _runner(f, x) for name, f in fused.items() if isinstance(f, FusedNetwork)}
+    chosen |= {f"fused {name}": runner(f, x) for name, f in fused.items() if isinstance(f, FusedNetwork)}
     timings = _timed(chosen)
     stock = {name: (best[name].removeprefix(f"{name} "), timings[name]) for name in best}
     return {
@@ -94,7 +94,7 @@ def latency(dense: nn.Module, separable: Mapping[str, nn.Module], x: Tensor) -> 
 def fused_latency(model: nn.Module, fused: FusedNetwork, x: Tensor) -> tuple[str, Timing, Timing]:
     """The fastest stock form of a network, its timing, and that of the network fused, in the same rounds."""
     forms = stock_calls(model, x)
-    timings = _timed({**forms, "fused": _runner(fused, x)})
+    timings = _timed({**forms, "fused": runner(fused, x)})
     best = fastest({form: timings[form] for form in forms})
     return best, timings[best], timings["fused"]
 
@@ -112,7 +112,8 @@ def _fused(separable: nn.Module, x: Tensor) -> FusedNetwork | str:
         return str(error)
 
 
-def _runner(model: nn.Module, x: Tensor) -> Callable[[], object]:
+def runner(model: nn.Module, x: Tensor) -> Callable[[], object]:
+    """A call of a network as `fuse` runs it: laid out in channels_last, without gradients."""
     laid = x.contiguous(memory_format=torch.channels_last) if x.dim() == 4 else x
 
     def run_once() -> object:

@@ -18,6 +18,7 @@ STAGES = {
     "measure": "measuring",
     "curve": "other budgets",
     "compare": "other ways",
+    "answer": "answering pictures with both networks",
 }
 WIDTH = max(map(len, STAGES.values()))
 BAR = "{desc} {percentage:3.0f}%|{bar:30}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}]"

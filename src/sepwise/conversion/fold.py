@@ -77,11 +77,11 @@ def _norm_module(network: Network, node: fx.Node) -> tuple[tuple[Tensor, Tensor]
     if node.op != "call_module" or sum(n.target == node.target for n in network.graph.graph.nodes) > 1:
         return None
     norm = network.graph.get_submodule(str(node.target))
-    found, after = scale_shift_of(norm), _what_stays(norm)
+    found, after = scale_shift_of(norm), what_stays(norm)
     return None if found is None or after is None else (found, after)
 
 
-def _what_stays(norm: nn.Module) -> nn.Module | None:
+def what_stays(norm: nn.Module) -> nn.Module | None:
     """What the module does after normalizing; None when that is unknown."""
     if norm._forward_hooks or norm._forward_pre_hooks:
         return None
@@ -108,7 +108,7 @@ def _norm_call(network: Network, node: fx.Node) -> tuple[tuple[Tensor, Tensor], 
     if network.model is not network.graph:
         name = str(mean.target).rpartition(".")[0]
         norm = network.model.get_submodule(name)
-        after = _what_stays(norm) if isinstance(norm, NORMS) and len(mean.users) == 1 else None
+        after = what_stays(norm) if isinstance(norm, NORMS) and len(mean.users) == 1 else None
         if after is None:
             return None
         for alias in [n for n, m in network.model.named_modules(remove_duplicate=False) if m is norm]:

@@ -19,9 +19,11 @@ from .fold import fold_norms
 from .graph import is_exported, trace
 from .lifting import lift_steps
 from .pair import open_cp
+from .parallel import merge_parallel
 from .pixelwise import write_pixelwise
 from .programs import programmed
 from .sameness import answer, difference, own_budget
+from .scales import write_scales
 from .timed import NEARLY, is_faster, set_ways
 
 
@@ -33,6 +35,8 @@ class FusionReport:
     alone          name -> the same of other convolutions, with the shortcut and the activation after them
     slower         name -> time of our kernels over PyTorch's on the example, for those of them that PyTorch keeps
     left           name -> one sentence, for depthwise convolutions and separable layers that stay as they are
+    merged         name -> the convolutions and normalizations beside it that it stands for now: they read what it read
+                   and were added to it
     norms          how many normalizations were folded into the convolution before them
     difference     largest |fused - original| on the example, relative to the largest |original|; the worst output
     budget         the largest difference that would have been accepted
@@ -42,6 +46,7 @@ class FusionReport:
     alone: dict[str, str]
     slower: dict[str, float]
     left: dict[str, str]
+    merged: dict[str, list[str]]
     norms: int
     difference: float
     budget: float
@@ -65,6 +70,8 @@ class FusionReport:
         if self.left:
             lines.append("left as they are:")
             lines += [f"  {name:{width}}  {why}" for name, why in self.left.items()]
+        if self.merged:
+            lines.append(f"{len(self.merged)} sums of parallel layers written as one convolution each")
         lines.append(f"{self.norms} normalizations folded into the convolutions before them")
         lines.append(
             f"outputs on the example differ by {self.difference:.1e} of the largest (accepted: {self.budget:.0e})"
@@ -135,8 +142,11 @@ def fuse(
     _check_evaluating(source)
     traced = trace(source, example, inside=(nn.Linear, nn.LayerNorm))
     lift_steps(traced)
-    write_pixelwise(traced)
     norms = fold_norms(traced)
+    merged = merge_parallel(traced)
+    write_scales(traced)
+    write_pixelwise(traced)
+    norms += fold_norms(traced)  # those that follow what was merged or written anew
     open_cp(traced)
     chains, left = find_chains(traced)
     network = traced.graph
@@ -158,7 +168,7 @@ def fuse(
         found = max(found, _compare(model, rows, laid, example))
     fused, alone = ({b.name: b.says for b in blocks if b.depthwise is kind} for kind in (True, False))
     alone = {name: says for name, says in alone.items() if name not in slower}
-    report = FusionReport(fused, alone, slower, left, len(norms), *found)
+    report = FusionReport(fused, alone, slower, left, merged, len(norms), *found)
     return FusedNetwork(network, laid, report, rows).eval()
 
 

@@ -77,7 +77,7 @@ def _between(network: Network, start: fx.Node, calls: Counter[Any]) -> list[fx.N
         nodes.append(node)
         if _order(node) == FIRST:
             return nodes
-        if activations_of(network.graph, node) is not None:
+        if activations_of(network.graph, node) is not None or _scale_of_last(network, node) is not None:
             continue
         if node.op != "call_module" or calls[node.target] > 1:
             return None
@@ -90,6 +90,10 @@ def _between(network: Network, start: fx.Node, calls: Counter[Any]) -> list[fx.N
 
 def _write(network: Network, start: fx.Node, nodes: list[fx.Node]) -> None:
     for node in nodes[:-1]:
+        factor = _scale_of_last(network, node)
+        if factor is not None:
+            with network.graph.graph.inserting_before(node):
+                node.replace_input_with(factor, network.graph.graph.call_method("reshape", (factor, 1, -1, 1, 1)))
         if node.op != "call_module" or activations_of(network.graph, node) is not None:
             continue
         name = str(node.target)
@@ -105,6 +109,14 @@ def _write(network: Network, start: fx.Node, nodes: list[fx.Node]) -> None:
     for node in (nodes[-1], start):
         node.replace_all_uses_with(node.all_input_nodes[0])
         network.graph.graph.erase_node(node)
+
+
+def _scale_of_last(network: Network, node: fx.Node) -> fx.Node | None:
+    """The stored numbers, one for each entry of the last axis, by which a node multiplies its input."""
+    if node.target is not torch.mul or len(node.args) != 2 or not isinstance(node.args[1], fx.Node) or node.kwargs:
+        return None
+    numbers = _constant(network.graph, node.args[1])
+    return None if numbers is None or numbers.dim() != 1 else node.args[1]
 
 
 @torch.no_grad()

@@ -12,12 +12,14 @@ from ..nn import FactoredConv
 from .export import export
 from .fold import fold_norms
 from .graph import trace
+from .parallel import merge_parallel
 
 
 def stock_calls(network: nn.Module, x: Tensor) -> dict[str, Callable[[], object]]:
     """The eager forms of a network in stock operations, as it is and with its normalizations folded.
 
-    Layers of ours would not be stock by themselves, so such a network is exported first.
+    There parallel convolutions that are added up become one, too, as those who trained them so would write them. Layers
+    of ours would not be stock by themselves, so such a network is exported first.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # torch's own remark on copies of programs it exported
@@ -25,7 +27,8 @@ def stock_calls(network: nn.Module, x: Tensor) -> dict[str, Callable[[], object]
             network = export(network, x).module(check_guards=False)
         forms = stock_forms(network, x)
         followed = trace(network, x)
-        if fold_norms(followed):
+        written = [len(step(followed)) for step in (fold_norms, merge_parallel, fold_norms)]
+        if any(written):
             folded = stock_forms(followed.graph, x)
             forms |= {form.replace("eager", "folded"): run for form, run in folded.items()}
     return forms

@@ -9,7 +9,7 @@ from typing import Any
 from ..errors import SepwiseError
 from ..extras import require
 from ..files import whole_file
-from . import conversion, inspection, lab, numerals
+from . import conversion, fusion, inspection, lab, numerals
 from .facts import FILE, Facts
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -28,7 +28,9 @@ def build(folder: str | os.PathLike[str], out_path: str | os.PathLike[str] | Non
     target = Path(out_path) if out_path is not None else folder / "report.html"
     jinja2 = require("jinja2", "the HTML report")
     facts = Facts.of(folder)
-    if conversion.serves(facts):
+    if fusion.serves(facts):
+        template, context = "fusion.html", fusion.context(facts, folder)
+    elif conversion.serves(facts):
         template, context = "conversion.html", conversion.context(facts, folder)
     elif inspection.serves(facts):
         template, context = "inspection.html", inspection.context(facts, folder)
@@ -36,7 +38,7 @@ def build(folder: str | os.PathLike[str], out_path: str | os.PathLike[str] | Non
         template, context = "lab.html", lab.context(facts, folder)
     else:
         raise SepwiseError(
-            f"{folder / FILE} holds no record of a conversion, an inspection or the lab, only "
+            f"{folder / FILE} holds no record of a conversion, a fusion, an inspection or the lab, only "
             f"{', '.join(sorted(facts.by_what))}"
         )
     text = _environment(jinja2).get_template(template).render(context)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -52,10 +54,13 @@ class Picture:
 
 
 class Pictures(Sequence[Picture]):
-    """A list of pictures, in the order of their names or rows."""
+    """A list of pictures, in the order of their names or rows.
 
-    def __init__(self, pictures: Sequence[Picture]) -> None:
-        self._pictures = tuple(pictures)
+    class_names    of the labels, where the source knows them; empty elsewhere
+    """
+
+    def __init__(self, pictures: Sequence[Picture], class_names: Sequence[str] = ()) -> None:
+        self._pictures, self.class_names = tuple(pictures), tuple(class_names)
 
     def __len__(self) -> int:
         return len(self._pictures)
@@ -65,7 +70,7 @@ class Pictures(Sequence[Picture]):
 
     def shuffled(self, seed: int = 0) -> Pictures:
         """The same pictures in an order that depends on nothing but their number and the seed."""
-        return Pictures(random.Random(seed).sample(self._pictures, len(self)))
+        return Pictures(random.Random(seed).sample(self._pictures, len(self)), self.class_names)
 
     def split(self, held_out: int, seed: int = 0) -> tuple[Pictures, Pictures]:
         """Two lists without a common picture: those to fit on, and `held_out` others to show and to measure on.
@@ -75,7 +80,7 @@ class Pictures(Sequence[Picture]):
         if not 0 <= held_out < len(self):
             raise PictureError(f"{held_out} pictures held out of {len(self)}: at least one must be left to fit on")
         mixed = self.shuffled(seed)
-        return Pictures(mixed[held_out:]), Pictures(mixed[:held_out])
+        return Pictures(mixed[held_out:], self.class_names), Pictures(mixed[:held_out], self.class_names)
 
 
 def find_pictures(source: str | os.PathLike[str]) -> Pictures:
@@ -103,9 +108,11 @@ def _of_tables(paths: Sequence[Path]) -> Pictures:
     parquet = require("pyarrow.parquet", "reading pictures from parquet")
     arrow = require("pyarrow", "reading pictures from parquet")
     found: list[Picture] = []
+    class_names: list[str] = []
     for path in paths:
         try:
-            names = parquet.read_schema(path).names
+            schema = parquet.read_schema(path)
+            names = schema.names
             column = next((c for c in COLUMNS if c in names), None)
             if column is None:
                 raise PictureError(f"{path} has the columns {', '.join(names)}; expected one named img or image")
@@ -119,9 +126,19 @@ def _of_tables(paths: Sequence[Path]) -> Pictures:
             raise PictureError(f"{path}: the column {column} holds {kind}; expected {{bytes, path}}")
         labels = table["label"].to_pylist() if "label" in names else [None] * len(table)
         found += [Picture(f"{path}, row {i}", _Cell(table[column], i), label) for i, label in enumerate(labels)]
+        class_names = class_names or _class_names(schema.metadata or {})
     if not found:
         raise PictureError(f"{', '.join(map(str, paths))}: the table has no rows")
-    return Pictures(found)
+    return Pictures(found, class_names)
+
+
+def _class_names(metadata: Mapping[bytes, bytes]) -> list[str]:
+    """The names of the labels as the dataset hub notes them in a table, WordNet's numbers left out; [] without them."""
+    try:
+        names = json.loads(metadata[b"huggingface"])["info"]["features"]["label"]["names"]
+        return [re.sub(r"^n\d{8}_", "", name).replace("_", " ") for name in names]
+    except (KeyError, TypeError, ValueError):
+        return []
 
 
 @dataclass(frozen=True)
