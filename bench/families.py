@@ -174,7 +174,7 @@ def prepared(loaded: LoadedModel) -> Tensor:
     for size in (*((s, s) for s in SIZES), loaded.size):
         x = torch.randn(SETTLED, loaded.channels, *size, generator=random)
         try:
-            settled(loaded.model, x)
+            settled(loaded.model, [x], (-0.5, 0.5))
             return x[:1]
         except (AssertionError, RuntimeError, ValueError) as error:
             if "allocate memory" in str(error):
