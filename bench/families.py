@@ -38,7 +38,7 @@ from sepwise.extras import require
 from sepwise.sources import torchvision_workaround
 from sepwise.sources.models import LoadedModel, load_model
 
-# What the networks of timm are called, family by family; a name belongs to the first that it fits.
+# What the networks of timm are called, family by family; a name belongs to the first that it fits, or to OTHERS.
 FAMILIES = {
     "MobileNetV1": "mobilenetv1*",
     "MobileNetV2": "mobilenetv2*",
@@ -46,12 +46,12 @@ FAMILIES = {
     "MobileNetV4": "mobilenetv4*",
     "MobileNetV5": "mobilenetv5*",
     "MobileNet EdgeTPU": "mobilenet_edgetpu*",
-    "EfficientNet-Lite": "*efficientnet_lite*",
-    "EfficientNet EdgeTPU": "*efficientnet_e[slm]*",
-    "EfficientNet CondConv": "*efficientnet_cc*",
-    "EfficientNet": "*efficientnet_*",
-    "EfficientNetV2": "*efficientnetv2*",
-    "MixNet": "*mixnet*",
+    "EfficientNet-Lite": "efficientnet_lite* tf_efficientnet_lite*",
+    "EfficientNet EdgeTPU": "efficientnet_e[slm]* tf_efficientnet_e[slm]*",
+    "EfficientNet CondConv": "efficientnet_cc* tf_efficientnet_cc*",
+    "EfficientNet": "efficientnet_* tf_efficientnet_*",
+    "EfficientNetV2": "efficientnetv2* tf_efficientnetv2*",
+    "MixNet": "mixnet* tf_mixnet*",
     "MnasNet": "mnasnet*",
     "FBNet": "fbnet*",
     "HardCoRe-NAS": "hardcorenas*",
@@ -69,6 +69,7 @@ FAMILIES = {
     "LCNetV2": "lcnetv2*",
     "ReXNet": "rexnet*",
 }
+OTHERS = "others"
 FEW = (
     *("mobilenetv1_100", "mobilenetv2_100", "mobilenetv3_small_100", "mobilenetv3_large_100", "mobilenetv4_conv_small"),
     *("mobilenetv4_conv_blur_medium", "mobilenetv4_hybrid_medium", "mobilenet_edgetpu_v2_xs", "tf_efficientnet_lite0"),
@@ -116,7 +117,7 @@ def chosen(patterns: Sequence[str], every: bool) -> list[str]:
     """The names of timm that fit a pattern. Raises SepwiseError for a pattern that none fits."""
     torchvision_workaround.prepare()
     known = require("timm", "the networks of the families").list_models()
-    patterns = patterns or (list(FAMILIES.values()) if every else FEW)
+    patterns = patterns or (" ".join(FAMILIES.values()).split() if every else FEW)
     fitting = {pattern: [name for name in known if fnmatch(name, pattern)] for pattern in patterns}
     strange = [pattern for pattern, names in fitting.items() if not names]
     if strange:
@@ -237,14 +238,15 @@ def read(path: Path) -> Iterator[records.Record]:
 def newest(path: Path) -> list[dict[str, Any]]:
     """What was found in each network last, family by family."""
     found = {r.about["network"]: r.about for r in read(path)}
-    places = list(FAMILIES)
+    places = [*FAMILIES, OTHERS]
     return sorted(found.values(), key=lambda a: (places.index(family_of(a["network"])), a["network"]))
 
 
 @cache
 def family_of(name: str) -> str:
     """The family that a network belongs to."""
-    return next(family for family, pattern in FAMILIES.items() if fnmatch(name, pattern))
+    fitting = (f for f, patterns in FAMILIES.items() if any(fnmatch(name, pattern) for pattern in patterns.split()))
+    return next(fitting, OTHERS)
 
 
 def by_network(path: Path) -> str:
@@ -274,7 +276,7 @@ def by_family(path: Path) -> str:
         "|---|---|---|---|---|---|---|---|",
     ]
     found = newest(path)
-    groups = {family: [a for a in found if family_of(a["network"]) == family] for family in FAMILIES}
+    groups = {family: [a for a in found if family_of(a["network"]) == family] for family in (*FAMILIES, OTHERS)}
     for family, rows in [*groups.items(), ("**together**", found)]:
         good = [a for a in rows if a["outcome"] == "fused"]
         if not good:

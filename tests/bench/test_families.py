@@ -72,6 +72,7 @@ def test_every_network_of_the_families_has_one():
     assert families.family_of("tf_efficientnet_lite0") == "EfficientNet-Lite"
     assert families.family_of("tf_efficientnet_el") == "EfficientNet EdgeTPU"
     assert families.family_of("tf_efficientnetv2_s") == "EfficientNetV2"
+    assert families.family_of("resnet18") == families.family_of("test_efficientnet") == families.OTHERS
     with pytest.raises(SepwiseError, match="has no network called nosuchnet"):
         families.chosen(["nosuchnet", "lcnet_050"], False)
 
@@ -131,14 +132,16 @@ def test_the_tables(tmp_path):
         ("lcnet_050", fine | {"difference": 3e-6, "fault": 0.1}),
         ("lcnet_100", fine | {"left": {"because": 1, "a": 1, "b": 1, "c": 1}}),
         ("lcnet_150", {"outcome": "refused", "why": "it cannot be followed"}),
+        ("resnet18", fine | {"left": {}}),
         ("mobilenetv1_100", {"outcome": "no memory", "why": "3 GiB that were free are too few"}),
     ]
     records.append(path, [records.here(families.WHAT, a["outcome"], about={"network": n} | a) for n, a in rows])
-    sums = "6 | 6 | 8 of 10 | 3e-06 of 1e-04 | 1e-01 | because (3); a (1); b (1); 1 other reasons |"
+    sums = "9 | 6 | 12 of 15 | 3e-06 of 1e-04 | 1e-01 | because (3); a (1); b (1); 1 other reasons |"
     assert families.by_family(path).splitlines()[2:] == [
         "| MobileNetV1 | 0 of 1 |" + " |" * 6,
-        f"| LCNet | 2 of 3 | {sums}",
-        f"| **together** | 2 of 4 | {sums}",
+        f"| LCNet | 2 of 3 | {sums.replace('9 | 6 | 12 of 15', '6 | 6 | 8 of 10')}",
+        "| others | 1 of 1 | 3 | 0 | 4 of 5 | 1e-06 of 1e-04 | 2e-01 |  |",
+        f"| **together** | 3 of 5 | {sums}",
         "",
         "- `mobilenetv1_100`: no memory: 3 GiB that were free are too few",
         "- `lcnet_150`: refused: it cannot be followed",
@@ -149,6 +152,7 @@ def test_the_tables(tmp_path):
         "| lcnet_050",
         "| lcnet_100",
         "| lcnet_150",
+        "| resnet18",
     ]
     assert networks[1] == "| lcnet_050 | 128 | 3 | 2 | 4, 1 | 2 | 9 | 3e-06, 1e-04 | 1e-01 | 2 | 0.5 |"
     assert len({line.count("|") for line in families.by_network(path).splitlines()}) == 1
