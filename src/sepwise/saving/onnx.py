@@ -104,7 +104,7 @@ def _written(network: nn.Module, example: Tensor) -> Any:
 def _runner(path: Path) -> Callable[[Tensor], list[Tensor]]:
     """What runs an ONNX file."""
     if find_spec("onnxruntime"):
-        import onnxruntime
+        import onnxruntime  # pyright: ignore[reportMissingImports]
 
         onnxruntime.set_default_logger_severity(3)
         name, make = "ONNX Runtime", partial(onnxruntime.InferenceSession, providers=["CPUExecutionProvider"])
