@@ -40,7 +40,9 @@ def write_pixelwise(network: Network) -> None:
     """Write what stands between a permutation to (N, H, W, C) and the one back as layers on (N, C, H, W).
 
     Layer norms over the last axis become `ChannelNorm`, linear layers pointwise convolutions, as do norms over channels
-    of classes of their own, by what they do. Where anything else stands between, nothing is written. A product with
+    of classes of their own, by what they do. Modules between them that keep the size of their input, such as the
+    response norm of ConvNeXtV2, stay as they are between two permutations, which copy nothing in channels_last. Where
+    anything else stands between, nothing is written. A product with
     stored numbers, one for each channel, goes into the convolution before it.
     """
     calls = Counter(n.target for n in network.graph.graph.nodes if n.op == "call_module")
@@ -71,7 +73,7 @@ def _between(network: Network, start: fx.Node, calls: Counter[Any]) -> list[fx.N
     """The nodes after a permutation to (N, H, W, C), up to and with the one back; None when they are not all known."""
     if _order(start) != LAST:
         return None
-    nodes, node = [], start
+    nodes, node, width = [], start, 0
     while len(node.users) == 1:
         node = next(iter(node.users))
         nodes.append(node)
@@ -82,8 +84,10 @@ def _between(network: Network, start: fx.Node, calls: Counter[Any]) -> list[fx.N
         if node.op != "call_module" or calls[node.target] > 1:
             return None
         module = network.graph.get_submodule(str(node.target))
-        linear = type(module) is nn.Linear and not _hooked(module)
-        if not linear and _channel_norm(module, first=False) is None and not _any_layout(module):
+        known = _channel_norm(module, first=False) is not None or _any_layout(module)
+        if isinstance(module, nn.Linear) and _is_linear(module):
+            width = module.out_features
+        elif not known and (not width or len(node.all_input_nodes) != 1 or not _keeps_size(module, width)):
             return None
     return None
 
@@ -98,7 +102,7 @@ def _write(network: Network, start: fx.Node, nodes: list[fx.Node]) -> None:
             continue
         name = str(node.target)
         module = network.graph.get_submodule(name)
-        if isinstance(module, nn.Linear):
+        if isinstance(module, nn.Linear) and _is_linear(module):
             conv = nn.Conv2d(module.in_features, module.out_features, 1, bias=module.bias is not None, device="meta")
             conv.weight = nn.Parameter(module.weight.detach()[:, :, None, None])
             conv.bias = module.bias
@@ -106,9 +110,37 @@ def _write(network: Network, start: fx.Node, nodes: list[fx.Node]) -> None:
             network.sites.append(Site(name, node))
         elif (norm := _channel_norm(module, first=False)) is not None:
             network.graph.set_submodule(name, norm)
+        elif not _any_layout(module):
+            _wrap(network.graph.graph, node)
     for node in (nodes[-1], start):
         node.replace_all_uses_with(node.all_input_nodes[0])
         network.graph.graph.erase_node(node)
+
+
+def _is_linear(module: nn.Module) -> bool:
+    return type(module) is nn.Linear and not _hooked(module)
+
+
+def _wrap(graph: fx.Graph, node: fx.Node) -> None:
+    """Let a node that reads (N, H, W, C) stand where (N, C, H, W) is read and answered."""
+    value = node.all_input_nodes[0]
+    with graph.inserting_before(node):
+        node.replace_input_with(value, graph.call_method("permute", (value, *LAST)))
+    with graph.inserting_after(node):
+        back = graph.call_method("permute", (node, *FIRST))
+    node.replace_all_uses_with(back, lambda user: user is not back)
+
+
+@torch.no_grad()
+def _keeps_size(module: nn.Module, channels: int) -> bool:
+    """Whether a module is seen to answer (N, H, W, C) of so many channels by as many numbers."""
+    held = next(iter(module.parameters()), torch.zeros(1))
+    x = torch.randn(2, 3, 4, channels, generator=torch.Generator().manual_seed(0)).to(held)
+    try:
+        found = module(x)
+    except Exception:  # whatever it is, it does not do that
+        return False
+    return isinstance(found, Tensor) and found.shape == x.shape
 
 
 def _scale_of_last(network: Network, node: fx.Node) -> fx.Node | None:
