@@ -106,10 +106,12 @@ def settled(model: nn.Module, batches: Sequence[Tensor], shifts: tuple[float, fl
     for name, scale in model.named_parameters():
         if name.rpartition(".")[2] == "gamma":  # of a layer scale, which starts at 1e-6
             scale.uniform_(0.5, 1.5, generator=random)
-    for batch in batches if norms else ():
-        model(batch)
-    for hook in hooks:
-        hook.remove()
+    try:
+        for batch in batches if norms else ():
+            model(batch)
+    finally:
+        for hook in hooks:
+            hook.remove()
     for norm in pooled:  # means of random pictures hardly differ: scaling that up would scale up all rounding, too
         norm.running_var += norm.running_mean.square()
     return model.eval()

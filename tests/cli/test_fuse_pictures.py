@@ -55,7 +55,7 @@ def test_the_page(fuse, table, tmp_path):
     right = sum(first == i % 10 for i, first in enumerate(firsts(table)))
     assert code == 0
     assert f"right first answer on {right} of 24 before, {right} after" in printed
-    assert printed.endswith(f"{out} holds model.safetensors, model.pt2, records.jsonl, report.html\n")
+    assert printed.endswith(f"{out} holds model.safetensors, model.pt2, fused.pt2, records.jsonl, report.html\n")
     told = list(records.read(out / "records.jsonl"))
     assert [r.what for r in told] == ["fusion", "fusion.pictures", *["fusion.picture"] * 12]
     facts = told[1].value

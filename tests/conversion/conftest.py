@@ -1,7 +1,11 @@
 """One torch thread for these tests, whose networks are small; a fixed seed for each; nothing decided by the clock."""
 
+import sys
+
 import pytest
 import torch
+
+import sepwise.conversion  # noqa: F401  (whose modules are changed below)
 
 
 @pytest.fixture(autouse=True)
@@ -16,3 +20,4 @@ def one_thread_and_seed():
 @pytest.fixture(autouse=True)
 def ours_is_faster(monkeypatch):
     monkeypatch.setattr("sepwise.conversion.timed._ratio", lambda layer, inputs: 0.5)
+    monkeypatch.setattr(sys.modules["sepwise.conversion.fuse"], "is_faster", lambda network, than, x: False)

@@ -75,6 +75,24 @@ def test_values_that_others_read(how):
     torch.testing.assert_close(fuse(model, x)(x), model(x), rtol=1e-5, atol=1e-6)
 
 
+class Later(nn.Module):
+    """Two blocks, and then a shortcut from a value that is made elsewhere."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.first, self.second, self.mix = nn.Conv2d(3, 4, 1), Block(), Block(), nn.Conv2d(4, 4, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.mix(self.second(self.first(self.stem(x)))) + x.mean(1, keepdim=True).expand(-1, 4, -1, -1)
+
+
+def test_a_value_from_elsewhere_is_read_in_the_middle_of_a_row():
+    model, x = settle(Later()), picture()
+    fused = fuse(model, x)
+    assert calls(fused, x) == 1
+    torch.testing.assert_close(fused(x), model(x), rtol=1e-5, atol=1e-6)
+
+
 def test_pixels_are_not_flattened_in_the_wrong_order():
     model, x = settle(nn.Sequential(nn.Conv2d(3, 4, 1), Block(), nn.Flatten(), nn.Linear(4 * 5 * 5, 3))), picture(2, 5)
     torch.testing.assert_close(fuse(model, x)(x), model(x), rtol=1e-5, atol=1e-6)

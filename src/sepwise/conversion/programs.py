@@ -116,12 +116,14 @@ class Row(nn.Module):
         weights = [*self.parameters()]
         if any(w.dtype != given[0].dtype or (w.requires_grad and torch.is_grad_enabled()) for w in weights):
             return None
-        known: dict[fx.Node, tuple[int, Size]] = {}
+        taken = [
+            node for node in self.graph.graph.nodes if node.op == "placeholder"
+        ]  # among the others, where first read
+        known = {node: (index, tuple(x.shape)) for index, (node, x) in enumerate(zip(taken, given, strict=True))}
         steps: list[Step] = []
         returned: list[tuple[int, Size]] = []
         for node in self.graph.graph.nodes:
-            if node.op == "placeholder":
-                known[node] = len(known), tuple(given[len(known)].shape)
+            if node in known:
                 continue
             if node.op == "output":
                 returned = [known[n] for n in node.all_input_nodes]
