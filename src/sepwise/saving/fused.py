@@ -59,8 +59,9 @@ def save_fused(network: FusedNetwork, example: Tensor, path: str | os.PathLike[s
 def load_fused(path: str | os.PathLike[str]) -> LoadedNetwork:
     """The network in a file of `save_fused`; nothing of its model's code is needed.
 
-    On the machine that wrote it, it answers as the layers of the fused network do, to the bit. The file is looked through before
-    it is loaded: no pickle in it is executed, and it can call operators only. Keeps freed memory, as `fuse` does.
+    On the machine that wrote it, it answers as the layers of the fused network do, to the bit. The file is looked
+    through before it is loaded: no pickle in it is executed, and it can call operators only. Keeps freed memory, as
+    `fuse` does.
 
     Raises ModelError for a file that is missing, damaged or of another kind; UnsupportedError for another format, and
     without the compiled kernels.
