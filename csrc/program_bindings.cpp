@@ -178,25 +178,23 @@ std::vector<Tensor> run_program(std::vector<Tensor> given, int64_t number) {
   return results;
 }
 
-void drop_program(int64_t number) {
+}  // namespace
+}  // namespace sepwise
+
+// Forgets a program; a number that is none of theirs does no harm. No operator: Python calls it whenever it collects
+// garbage, and if that is while somebody traces a network, an operator would become a part of what is traced.
+extern "C" __attribute__((visibility("default"))) void sepwise_drop_program(int64_t number) {
+  using namespace sepwise;
   const std::lock_guard<std::mutex> lock(mutex);
   programs().erase(number);
 }
 
-}  // namespace
-}  // namespace sepwise
-
 STABLE_TORCH_LIBRARY_FRAGMENT(sepwise, m) {
   m.def("make_program(Tensor[] given, Tensor[] weights, int[] steps, float[] epsilons, int[] returned) -> int");
   m.def("run_program(Tensor[] given, int program) -> Tensor[]");
-  m.def("drop_program(int program) -> ()");
 }
 
 STABLE_TORCH_LIBRARY_IMPL(sepwise, CPU, m) {
   m.impl("make_program", TORCH_BOX(&sepwise::make_program));
   m.impl("run_program", TORCH_BOX(&sepwise::run_program));
-}
-
-STABLE_TORCH_LIBRARY_IMPL(sepwise, CompositeExplicitAutograd, m) {
-  m.impl("drop_program", TORCH_BOX(&sepwise::drop_program));
 }

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from sepwise.geometry import Geometry
 from sepwise.ops import fused_block, native
@@ -189,5 +189,22 @@ def test_a_program_that_nobody_holds_is_gone():
     number = program._number
     del program
     gc.collect()
+    with pytest.raises(RuntimeError, match="there is no program"):
+        operators.run_program([x], number)
+
+
+def test_a_program_that_goes_while_somebody_traces_is_no_part_of_the_trace():
+    class Forgetful(nn.Module):
+        def forward(self, y: Tensor) -> Tensor:
+            programs.clear()
+            gc.collect()
+            return y * 2
+
+    x = draw(2, 4, 5, 5)
+    programs = [Program([x], [Step(0, layer=pointwise(4, 6))], [1])]
+    number = programs[0]._number
+    exported = torch.export.export(Forgetful(), (x,), dynamic_shapes=({0: torch.export.Dim.DYNAMIC},), strict=False)
+    called = [node.target for node in exported.graph.nodes if node.op == "call_function"]
+    assert called == [torch.ops.aten.mul.Tensor]
     with pytest.raises(RuntimeError, match="there is no program"):
         operators.run_program([x], number)

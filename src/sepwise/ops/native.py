@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,6 +65,7 @@ def _load() -> str | None:
 
 LIBRARY = _find()  # the file of the compiled core, None where it is not installed
 PROBLEM = _load()  # None, or the sentence that says why there are no compiled operators
+CORE = ctypes.CDLL(str(LIBRARY)) if PROBLEM is None else None  # for what must not be an operator
 
 
 def _look() -> Machine:
@@ -104,6 +106,12 @@ def forget_packed_weights(idle_seconds: int = 0) -> None:
     0
     """
     _operators().forget_packed_weights(idle_seconds)
+
+
+def drop_program(number: int) -> None:
+    """Forget a program of the compiled core, at any moment: no tracer at work sees it, as it would see an operator."""
+    assert CORE is not None
+    CORE.sepwise_drop_program(ctypes.c_int64(number))
 
 
 def _operators() -> torch._ops._OpNamespace:

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from ..geometry import Geometry
+from . import native
 from .activations import ACTIVATIONS
 from .separable_conv2d.cpu import precision_asked
 from .separable_conv2d.schema import operators
@@ -115,7 +116,7 @@ class Program:
             sizes.append((channels, (1, 1)) if step.layer is None else step.layer.result(channels, size))
         number = operators.make_program.default(list(given), told.weights, told.steps, told.epsilons, list(returned))
         self._number = number
-        self._end = weakref.finalize(self, operators.drop_program.default, number)
+        self._end = weakref.finalize(self, native.drop_program, number)
 
     def __call__(self, given: Sequence[Tensor]) -> list[Tensor]:
         """The values returned, in channels_last; none of them where weights are seen to be no longer what they were."""
