@@ -98,6 +98,10 @@ def activated(x: np.ndarray, name: str | None) -> np.ndarray:
             return x * np.clip(x + 3, 0, 6) / 6
         case "elu":
             return np.where(x > 0, x, np.expm1(np.minimum(x, 0)))
+        case "sigmoid":
+            return 1 / (1 + np.exp(-x))
+        case "hardsigmoid":
+            return np.clip(x + 3, 0, 6) / 6
         case "gelu":
             from scipy.special import erf
 

@@ -39,7 +39,8 @@ int64_t position(const char* argument, const std::string& name, const std::array
 }
 
 Activation to_activation(const char* argument, const std::string& name) {
-  constexpr std::array names = {"", "relu", "relu6", "silu", "hardswish", "gelu", "elu"};
+  constexpr std::array names = {"",     "relu", "relu6",   "silu",       "hardswish",
+                                "gelu", "elu",  "sigmoid", "hardsigmoid"};
   return static_cast<Activation>(position(argument, name, names));
 }
 
@@ -55,7 +56,7 @@ struct Call {
   Tensor x;
   std::optional<Tensor> residual;
 
-  Call(Tensor&& x, Tensor&& pointwise) : layer(std::move(pointwise)), x(std::move(x)) {}
+  Call(Tensor&& x, Tensor&& pointwise) : x(std::move(x)) { layer.pointwise = std::move(pointwise); }
 };
 
 void take_biases(Layer& a, StableIValue* stack) {

@@ -75,18 +75,17 @@ bool is_channels_last(const Tensor& x) {
 }  // namespace
 
 Conv conv_of(const Layer& a, const Size& x) {
-  STD_TORCH_CHECK((!a.depthwise || a.depthwise->dim() == 4) && a.pointwise.dim() == 4 &&
+  STD_TORCH_CHECK((!a.depthwise || a.depthwise->dim() == 4) && (!a.pointwise || a.pointwise->dim() == 4) &&
                       (!a.expand || a.expand->dim() == 4) && a.stride.size() == 2 && a.padding.size() == 4 &&
                       a.dilation.size() == 2,
                   "sepwise::separable_conv2d: tensors need four axes, padding four numbers, stride and dilation two");
-  const auto pointwise = a.pointwise.sizes();
-  for (int64_t size : {x[1], x[2], x[3], pointwise[0], pointwise[1], a.stride[0], a.stride[1], a.dilation[0],
-                       a.dilation[1]})
+  STD_TORCH_CHECK(a.pointwise || a.depthwise, "sepwise::fused_block: there is neither a depthwise nor a pointwise step");
+  for (int64_t size : {x[1], x[2], x[3], a.stride[0], a.stride[1], a.dilation[0], a.dilation[1]})
     STD_TORCH_CHECK(size >= 1, "sepwise::separable_conv2d: sizes, stride and dilation start at 1");
   for (int64_t pad : a.padding) STD_TORCH_CHECK(pad >= 0, "sepwise::separable_conv2d: padding starts at 0");
   Conv conv{};
   conv.batch = x[0], conv.channels = x[1], conv.height = x[2], conv.width = x[3];
-  conv.multiplier = 1, conv.out_channels = pointwise[0];
+  conv.multiplier = 1;
   if (a.expand) {
     const auto expand = a.expand->sizes();
     STD_TORCH_CHECK(a.depthwise && expand[0] >= 1 && expand[1] == x[1] && expand[2] == 1 && expand[3] == 1,
@@ -100,20 +99,33 @@ Conv conv_of(const Layer& a, const Size& x) {
                     "sepwise::separable_conv2d: depthwise must be (C * multiplier, 1, KH, KW)");
     conv.multiplier = depthwise[0] / conv.channels;
     conv.kernel_h = depthwise[2], conv.kernel_w = depthwise[3];
-    STD_TORCH_CHECK(pointwise[1] == conv.mid_channels() && pointwise[2] == 1 && pointwise[3] == 1,
-                    "sepwise::separable_conv2d: pointwise must be (O, C * multiplier, 1, 1)");
+  }
+  if (a.pointwise) {
+    const auto pointwise = a.pointwise->sizes();
+    STD_TORCH_CHECK(pointwise[0] >= 1 && pointwise[1] >= 1 && pointwise[2] >= 1 && pointwise[3] >= 1,
+                    "sepwise::separable_conv2d: sizes start at 1");
+    conv.out_channels = pointwise[0];
+    if (a.depthwise) {
+      STD_TORCH_CHECK(pointwise[1] == conv.mid_channels() && pointwise[2] == 1 && pointwise[3] == 1,
+                      "sepwise::separable_conv2d: pointwise must be (O, C * multiplier, 1, 1)");
+    } else {
+      const bool moves = a.stride != Sizes({1, 1}) || a.padding != Sizes({0, 0, 0, 0});
+      conv.gathered = pointwise[2] > 1 || pointwise[3] > 1 || moves;
+      if (conv.gathered) conv.kernel_h = pointwise[2], conv.kernel_w = pointwise[3];
+      STD_TORCH_CHECK(!a.depthwise_bias && a.between == Activation::none,
+                      "sepwise::fused_block: without a depthwise step there is nothing to be activated after it");
+      STD_TORCH_CHECK(pointwise[1] == x[1],
+                      "sepwise::fused_block: without a depthwise step, pointwise must be (O, C, KH, KW)");
+    }
   } else {
-    const bool moves = a.stride != Sizes({1, 1}) || a.padding != Sizes({0, 0, 0, 0});
-    conv.gathered = pointwise[2] > 1 || pointwise[3] > 1 || moves;
-    if (conv.gathered) conv.kernel_h = pointwise[2], conv.kernel_w = pointwise[3];
-    STD_TORCH_CHECK(!a.depthwise_bias && a.between == Activation::none,
-                    "sepwise::fused_block: without a depthwise step there is nothing to be activated after it");
-    STD_TORCH_CHECK(pointwise[1] == x[1] && pointwise[2] >= 1 && pointwise[3] >= 1,
-                    "sepwise::fused_block: without a depthwise step, pointwise must be (O, C, KH, KW)");
+    conv.bare = true, conv.out_channels = conv.channels;
+    STD_TORCH_CHECK(conv.multiplier == 1 && !a.bias && a.activation == Activation::none && !a.epsilon,
+                    "sepwise::fused_block: without a pointwise step there is one filter for each channel, and nothing "
+                    "comes after them");
   }
   const int64_t mids = a.depthwise ? conv.mid_channels() : 0, wides = a.expand ? conv.channels : 0;
-  for (const auto& [bias, length] :
-       {std::pair{&a.bias, pointwise[0]}, std::pair{&a.depthwise_bias, mids}, std::pair{&a.expand_bias, wides}})
+  for (const auto& [bias, length] : {std::pair{&a.bias, conv.out_channels}, std::pair{&a.depthwise_bias, mids},
+                                     std::pair{&a.expand_bias, wides}})
     STD_TORCH_CHECK(!*bias || ((*bias)->dim() == 1 && (*bias)->size(0) == length),
                     "sepwise::separable_conv2d: a bias must hold one number for each channel");
   conv.stride_h = a.stride[0], conv.stride_w = a.stride[1];

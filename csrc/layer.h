@@ -23,15 +23,13 @@ using Size = std::array<int64_t, 4>;  // (N, C, H, W)
 
 // Whatever it is computed of.
 struct Layer {
-  Tensor pointwise;
-  std::optional<Tensor> depthwise, bias, depthwise_bias, expand, expand_bias;
+  std::optional<Tensor> pointwise, depthwise, bias, depthwise_bias, expand, expand_bias;
   Activation between = Activation::none, activation = Activation::none, widening = Activation::none;
   std::optional<double> epsilon;    // of the normalization, where there is one
   Sizes stride, padding, dilation;  // (vertical, horizontal); padding (top, left, bottom, right)
   Precision precision = Precision::highest;
   std::string kernel_name;  // empty: the first that can
 
-  explicit Layer(Tensor&& pointwise) : pointwise(std::move(pointwise)) {}
   std::array<std::optional<Tensor>, 6> weights() const {
     return {depthwise, depthwise_bias, pointwise, bias, expand, expand_bias};
   }

@@ -43,7 +43,7 @@ using Key = std::array<int64_t, 8 + sources * 7>;
 Key key_of(const PackRequest& request) {
   const Conv& conv = *request.conv;
   Key key = {reinterpret_cast<int64_t>(request.kernel), conv.channels, conv.multiplier, conv.out_channels,
-             conv.kernel_h,                             conv.kernel_w, conv.expanded,   conv.gathered};
+             conv.kernel_h,                             conv.kernel_w, conv.expanded,   conv.gathered, conv.bare};
   int64_t* next = key.data() + 8;
   for (const Source& source : request.sources) {
     *next++ = reinterpret_cast<int64_t>(source.data);

@@ -23,10 +23,12 @@ void put(uint16_t* y, float value) {
   *y = value != value ? 0x7fc0 : static_cast<uint16_t>((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
 }
 
-struct Mean {
+// What a step without a kernel does to a value.
+struct Simple {
   const Value* x;
   const void* from;
   void* to;
+  const void* gate;
 };
 
 constexpr int64_t most_together = 256;
@@ -34,7 +36,7 @@ constexpr int64_t most_together = 256;
 // A job: so many channels of one picture. Rows are summed by themselves first: many numbers in one sum would round badly.
 template <class T>
 void mean_of_some(void* context, int64_t index) {
-  const Mean& mean = *static_cast<Mean*>(context);
+  const Simple& mean = *static_cast<Simple*>(context);
   const int64_t channels = mean.x->channels, width = mean.x->width, height = mean.x->height;
   const int64_t groups = (channels + most_together - 1) / most_together;
   const int64_t image = index / groups, first = index % groups * most_together;
@@ -50,6 +52,18 @@ void mean_of_some(void* context, int64_t index) {
   }
   const float pixels = static_cast<float>(height * width);
   for (int64_t c = 0; c < some; c++) put(y + c, all[c] / pixels);
+}
+
+// A job: one row of one picture.
+template <class T>
+void scale_row(void* context, int64_t index) {
+  const Simple& scale = *static_cast<Simple*>(context);
+  const int64_t channels = scale.x->channels, width = scale.x->width;
+  const T* x = static_cast<const T*>(scale.from) + index * width * channels;
+  T* y = static_cast<T*>(scale.to) + index * width * channels;
+  const T* gate = static_cast<const T*>(scale.gate) + index / scale.x->height * channels;
+  for (int64_t column = 0; column < width; column++, x += channels, y += channels)
+    for (int64_t c = 0; c < channels; c++) put(y + c, number(x + c) * number(gate + c));
 }
 
 // Pieces of memory that are in use, and the lowest place where another one fits.
@@ -88,8 +102,8 @@ void Program::finish(std::vector<int64_t> returned) {
   const int64_t steps = static_cast<int64_t>(steps_.size());
   std::vector<int64_t> last(values_.size(), -1);  // the step that reads a value last
   for (int64_t s = 0; s < steps; s++) {
-    last[steps_[s].source] = s;
-    if (steps_[s].residual >= 0) last[steps_[s].residual] = s;
+    for (int64_t value : {steps_[s].source, steps_[s].residual, steps_[s].gate})
+      if (value >= 0) last[value] = s;
   }
   places_.assign(values_.size(), 0);
   std::vector<bool> inside(values_.size(), false);
@@ -119,15 +133,20 @@ void Program::run(const std::vector<const void*>& given, const std::vector<void*
     const int64_t value = given_ + static_cast<int64_t>(s);
     if (at[value] == nullptr) at[value] = static_cast<char*>(memory) + places_[value];
     void* y = const_cast<void*>(at[value]);
+    const void* gate = step.gate < 0 ? nullptr : at[step.gate];
     if (step.kernel == nullptr) {
       const Value& x = values_[step.source];
-      Mean mean{&x, at[step.source], y};
-      const int64_t jobs = x.batch * ((x.channels + most_together - 1) / most_together);
-      host.parallel(jobs, type_ == Type::float32 ? mean_of_some<float> : mean_of_some<uint16_t>, &mean);
+      const bool floats = type_ == Type::float32;
+      Simple simple{&x, at[step.source], y, gate};
+      if (gate != nullptr)
+        host.parallel(x.batch * x.height, floats ? scale_row<float> : scale_row<uint16_t>, &simple);
+      else
+        host.parallel(x.batch * ((x.channels + most_together - 1) / most_together),
+                      floats ? mean_of_some<float> : mean_of_some<uint16_t>, &simple);
       continue;
     }
     Task task{step.conv, step.weights->data(), at[step.source], y, host,
-              step.residual < 0 ? nullptr : at[step.residual]};
+              step.residual < 0 ? nullptr : at[step.residual], gate};
     if (s + 1 < steps_.size() && steps_[s + 1].kernel != nullptr) {
       const Step& next = steps_[s + 1];
       task.soon = next.weights->data(), task.soon_bytes = next.kernel->packed_bytes(next.conv);

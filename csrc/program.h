@@ -20,10 +20,10 @@ struct Value {
 
 // One step; values are counted in order: those given, then one for each step.
 struct Step {
-  const Kernel* kernel = nullptr;  // null: the mean over height and width
+  const Kernel* kernel = nullptr;  // null: the source times the gate, or without one its mean over height and width
   Conv conv{};
   std::shared_ptr<const PackedWeights> weights{};
-  int64_t source = 0, residual = -1;  // values; -1: none
+  int64_t source = 0, residual = -1, gate = -1;  // values; -1: none
 };
 
 class Program {

@@ -73,12 +73,12 @@ Layer read_layer(Reader& reader, const std::vector<Tensor>& weights, const std::
     const int64_t index = reader.one();
     return index < 0 ? std::nullopt : std::optional(weights.at(index));
   };
-  Layer layer(Tensor(weights.at(reader.one())));
-  layer.depthwise = weight(), layer.bias = weight(), layer.depthwise_bias = weight();
-  layer.expand = weight(), layer.expand_bias = weight();
-  layer.widening = named(reader.one(), Activation::elu);
-  layer.between = named(reader.one(), Activation::elu);
-  layer.activation = named(reader.one(), Activation::elu);
+  Layer layer;
+  layer.pointwise = weight(), layer.depthwise = weight(), layer.bias = weight();
+  layer.depthwise_bias = weight(), layer.expand = weight(), layer.expand_bias = weight();
+  layer.widening = named(reader.one(), last_activation);
+  layer.between = named(reader.one(), last_activation);
+  layer.activation = named(reader.one(), last_activation);
   const int64_t epsilon = reader.one();
   if (epsilon >= 0) layer.epsilon = epsilons.at(epsilon);
   layer.stride = reader.some(2), layer.padding = reader.some(4), layer.dilation = reader.some(2);
@@ -95,8 +95,8 @@ bool same(const Value& a, const Value& b) {
   return a.batch == b.batch && a.height == b.height && a.width == b.width && a.channels == b.channels;
 }
 
-// `given`: tensors of the size and dtype that the program will be run with. `steps`: for each its source and residual,
-// whether it is a layer (1) or a mean (0), and the numbers of the layer. Returns the number of the program.
+// `given`: tensors of the size and dtype that the program will be run with. `steps`: for each its source, residual and
+// gate, whether it is a layer (1) or not (0), and the numbers of the layer. Returns the number of the program.
 int64_t make_program(std::vector<Tensor> given, std::vector<Tensor> weights, std::vector<int64_t> steps,
                      std::vector<double> epsilons, std::vector<int64_t> returned) {
   STD_TORCH_CHECK(!given.empty() && !returned.empty(), "sepwise::make_program: nothing is given, or nothing returned");
@@ -110,17 +110,21 @@ int64_t make_program(std::vector<Tensor> given, std::vector<Tensor> weights, std
   Program& program = held->program;
   for (Reader reader(steps); !reader.at_end();) {
     Step step;
-    step.source = reader.one(), step.residual = reader.one();
-    STD_TORCH_CHECK(step.source >= 0 && step.source < program.values() && step.residual < program.values(),
+    step.source = reader.one(), step.residual = reader.one(), step.gate = reader.one();
+    STD_TORCH_CHECK(step.source >= 0 && std::max({step.source, step.residual, step.gate}) < program.values(),
                     "sepwise::make_program: a step reads a value that is not there yet");
-    const Value x = program.value(step.source);
-    Value result{x.batch, 1, 1, x.channels};
+    const Value x = program.value(step.source), gate{x.batch, 1, 1, x.channels};
+    STD_TORCH_CHECK(step.gate < 0 || same(program.value(step.gate), gate),
+                    "sepwise::make_program: a gate must have one number for each channel of each picture");
+    Value result = step.gate < 0 ? gate : x;
     if (reader.one() != 0) {
       const Layer layer = read_layer(reader, weights, epsilons);
       const Conv& conv = step.conv = conv_of(layer, {x.batch, x.channels, x.height, x.width});
       result = {conv.batch, conv.out_height, conv.out_width, conv.out_channels};
       STD_TORCH_CHECK(step.residual < 0 || same(program.value(step.residual), result),
                       "sepwise::make_program: a residual must have the size of the result");
+      STD_TORCH_CHECK((step.residual < 0 || !conv.bare) && (step.gate < 0 || !(conv.has_depthwise() || conv.gathered)),
+                      "sepwise::make_program: nothing is added without a pointwise step, nor gated before another one");
       step.kernel = &choose(conv, type_of(type), layer.precision, "", step.residual >= 0);
       step.weights = packed(layer, type, conv, *step.kernel);
     }

@@ -76,6 +76,10 @@ def activated(x: np.ndarray, name: str | None) -> np.ndarray:
             return x * 0.5 * (1 + np.vectorize(erf, otypes=[float])(x / np.sqrt(2)))
         case "elu":
             return np.where(x > 0, x, np.expm1(np.minimum(x, 0)))
+        case "sigmoid":
+            return 1 / (1 + np.exp(-x))
+        case "hardsigmoid":
+            return np.clip(x + 3, 0, 6) / 6
     raise ValueError(name)
 
 

@@ -25,6 +25,8 @@ double limit(Activation kind) {
     case Activation::silu: return 4;
     case Activation::hardswish: return 3;
     case Activation::gelu: return 5;
+    case Activation::sigmoid: return 4;
+    case Activation::hardsigmoid: return 3;
     default: return 1;
   }
 }
@@ -38,6 +40,8 @@ double truth(Activation kind, double x) {
     case Activation::hardswish: return x * (x < -3 ? 0 : x > 3 ? 6 : x + 3) / 6;
     case Activation::gelu: return x * (0.5 * erfc(-x / sqrt(2)));
     case Activation::elu: return x > 0 ? x : expm1(x);
+    case Activation::sigmoid: return 1 / (1 + exp(-x));
+    case Activation::hardsigmoid: return (x < -3 ? 0 : x > 3 ? 6 : x + 3) / 6;
   }
   abort();
 }
@@ -142,7 +146,8 @@ int main(int argc, char** argv) {
     const char* name;
   } kinds[] = {{Activation::none, "none"},           {Activation::relu, "relu"}, {Activation::relu6, "relu6"},
                {Activation::silu, "silu"},           {Activation::gelu, "gelu"}, {Activation::elu, "elu"},
-               {Activation::hardswish, "hardswish"}};
+               {Activation::hardswish, "hardswish"}, {Activation::sigmoid, "sigmoid"},
+               {Activation::hardsigmoid, "hardsigmoid"}};
   bool good = true;
   for (const auto& [kind, name] : kinds) {
     good &= sweep<4>(kind, name, stride);

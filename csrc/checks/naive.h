@@ -27,6 +27,8 @@ inline double activated(sepwise::Activation kind, double x) {
     case sepwise::Activation::hardswish: return x * fmin(fmax(x + 3, 0), 6) / 6;
     case sepwise::Activation::gelu: return x * 0.5 * erfc(-x / sqrt(2));
     case sepwise::Activation::elu: return x > 0 ? x : expm1(x);
+    case sepwise::Activation::sigmoid: return 1 / (1 + exp(-x));
+    case sepwise::Activation::hardsigmoid: return fmin(fmax(x + 3, 0), 6) / 6;
   }
   abort();
 }

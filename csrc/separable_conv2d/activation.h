@@ -2,6 +2,7 @@
 //
 //     relu max(x, 0)   relu6 min(relu(x), 6)   hardswish x relu6(x + 3) / 6   elu x > 0 ? x : e^x - 1
 //     silu x e^x / (1 + e^x)                   gelu x Phi(x), Phi the normal distribution function
+//     sigmoid e^x / (1 + e^x)                  hardsigmoid relu6(x + 3) / 6
 //
 // Errors over all float32 numbers: docs/numerics.md, measured by csrc/checks/activations.cpp. NaN and infinities give
 // what torch.nn.functional gives. Where the true result is a normal number no step before the last is subnormal, so
@@ -62,17 +63,23 @@ struct Lanes {
     return positive > 6.0f ? F{} + 6.0f : positive;
   }
 
-  [[gnu::always_inline]] static F hardswish(F x) { return x * (relu6(x + 3.0f) * (1.0f / 6.0f)); }
+  [[gnu::always_inline]] static F hardsigmoid(F x) { return relu6(x + 3.0f) * (1.0f / 6.0f); }
 
-  // With e = e^-|x|: x / (1 + e), times e where x < 0. Below -110 the result is 0, and NaN at -inf, as -inf * 0 is.
-  [[gnu::always_inline]] static F silu(F x) {
+  [[gnu::always_inline]] static F hardswish(F x) { return x * hardsigmoid(x); }
+
+  // With e = e^-|x|: factor / (1 + e), times e where x < 0. Below -110 the result is 0, or NaN where the factor is -inf.
+  [[gnu::always_inline]] static F logistic(F x, F factor) {
     const F distance = magnitude(x);
     const I far = distance > 110.0f;
     const Exponential e = exponential(-(far ? F{} + 110.0f : distance), F{});
     const F scaled = far ? F{} : e.power * e.scale;
-    const F half = x / (1.0f + scaled * unscale);
+    const F half = factor / (1.0f + scaled * unscale);
     return x < 0.0f ? half * scaled * unscale : half;
   }
+
+  [[gnu::always_inline]] static F silu(F x) { return logistic(x, x); }
+
+  [[gnu::always_inline]] static F sigmoid(F x) { return logistic(x, F{} + 1.0f); }
 
   // c0 + c2 s + c4 s^2 + ...
   template <class... Rest>
@@ -147,6 +154,8 @@ template <int L, bool TO_BF16>
     case Activation::hardswish: return Is::template each<Is::hardswish>(values, count);
     case Activation::gelu: return Is::template each<Is::template gelu<TO_BF16>>(values, count);
     case Activation::elu: return Is::template each<Is::elu>(values, count);
+    case Activation::sigmoid: return Is::template each<Is::sigmoid>(values, count);
+    case Activation::hardsigmoid: return Is::template each<Is::hardsigmoid>(values, count);
   }
 }
 

@@ -35,6 +35,7 @@ struct Packed {
     return conv.has_depthwise() ? Order(conv).blocks() * conv.multiplier * Order::filter(conv) : 0;
   }
   static int64_t panel_floats(const Conv& conv) {
+    if (conv.bare) return 0;
     const int64_t left = conv.out_channels % Order::width;
     const int64_t full = conv.out_channels / Order::width;
     const int64_t lanes = full * Order::width + (left == 0 ? 0 : left <= C::V::L ? C::V::L : Order::width);
@@ -95,8 +96,9 @@ void pack(const Conv& conv, const Weights& weights, void* packed) {
     part += Packed<C>::expand_floats(conv);
   }
   if (conv.has_depthwise()) pack_depthwise<C>(conv, weights, part);
-  pack_pointwise<C>(conv, weights, part += Packed<C>::depthwise_floats(conv));
-  Packed<C>::Rows::pack(conv, weights, part += Packed<C>::panel_floats(conv));
+  part += Packed<C>::depthwise_floats(conv);
+  if (!conv.bare) pack_pointwise<C>(conv, weights, part);
+  Packed<C>::Rows::pack(conv, weights, part + Packed<C>::panel_floats(conv));
 }
 
 // About how many output pixels make a tile. Small enough for the tile to stay in the nearest cache, large enough for a
@@ -132,9 +134,10 @@ struct Run {
     else if (conv.gathered)
       gather_region<C>(conv, x, region, memory);
     else
-      copy_region<C>(conv, x, region, memory);
+      copy_region<C>(conv, x, (const char*)task->gate, region, memory);
     char* out[Region::most_pixels];
     const int64_t pixels = region.find_pixels(conv, task->y, conv.out_channels * C::Output::bytes, out);
+    if (conv.bare) return give_rows<C>(conv, pixels, memory, out);
     if (conv.normalized) normalize_rows<C>(conv, places, pixels, memory);
     const Coming after{(const char*)task->soon, is_last ? (int64_t)task->soon_bytes / 64 : 0};
     matmul_range<C>(matmul, matmul_table, memory.data, pixels, panels, out, conv.out_channels, ahead, after);

@@ -5,7 +5,8 @@
 //     mid[p, q]  = (mid[p, q] - mean over q) / sqrt(variance over q + epsilon)                where normalized
 //     y[p, o]    = activation(bias[o] + sum over q of mid[p, q] * pointwise[o, q] + residual[p, o])
 //
-// Outside the picture wide is zero, not what zeros widen to. Without a depthwise step, a kernel of 0 by 0, mid = wide.
+// Outside the picture wide is zero, not what zeros widen to. Without a depthwise step, a kernel of 0 by 0, mid = wide;
+// there, what is gated is x[p, c] * gate[image(p), c] in the place of x[p, c]. What is bare ends with mid: y[p, q] = mid[p, q].
 // Where gathered, q stands for (u, v, c) and mid[p, (u, v, c)] = x[pixel(p, u, v), c]: a dense convolution.
 //
 // Memory, all contiguous:
@@ -16,6 +17,7 @@
 //     pointwise   (out_channels, channels * multiplier)             type of the kernel
 //                 (out_channels, channels, kernel_h, kernel_w)      where gathered
 //     biases      (channels,), (channels * multiplier,), (out_channels,)    type of the kernel, or null for zeros
+//     gate        (batch, channels)                                 type of the kernel
 //
 // A kernel computes every Conv and owns all tails: it reads nothing outside x and writes nothing outside y, for any sizes >= 1.
 // Sums run in float32. With bfloat16 inputs wide, mid and y are rounded to bfloat16 once, mid once more where it is
@@ -29,7 +31,8 @@
 namespace sepwise {
 
 // The order of each enumeration is part of the operator's schema: append, never reorder.
-enum class Activation : int64_t { none, relu, relu6, silu, hardswish, gelu, elu };
+enum class Activation : int64_t { none, relu, relu6, silu, hardswish, gelu, elu, sigmoid, hardsigmoid };
+constexpr Activation last_activation = Activation::hardsigmoid;
 enum class Precision : int64_t { highest, high, medium };
 enum class Type : int64_t { float32, bfloat16 };
 
@@ -37,7 +40,8 @@ enum class Type : int64_t { float32, bfloat16 };
 enum class Isa : int64_t { portable, avx2, avx512, avx512_bf16, amx };
 
 // Sizes of one convolution. The caller has checked them: all >= 1 but the pads, which are >= 0, and the batch; a kernel
-// of 0 by 0 has stride, dilation and multiplier 1 and no pads; what is gathered is neither expanded nor multiplied.
+// of 0 by 0 has stride, dilation and multiplier 1 and no pads; what is gathered is neither expanded nor multiplied; what
+// is bare has a depthwise step of multiplier 1 and as many out_channels as channels, and is not normalized.
 struct Conv {
   int64_t batch, channels, height, width;
   int64_t multiplier, out_channels, out_height, out_width;
@@ -45,7 +49,7 @@ struct Conv {
   Activation between, activation;
   int64_t expanded = 0;  // channels of x where they are expanded to `channels`; 0: they are not
   Activation widening = Activation::none;
-  bool normalized = false, gathered = false;
+  bool normalized = false, gathered = false, bare = false;
   float epsilon = 0;
 
   int64_t in_channels() const { return expanded ? expanded : channels; }
@@ -54,7 +58,7 @@ struct Conv {
   bool has_depthwise() const { return kernel_h > 0 && !gathered; }
 };
 
-// Weights as PyTorch holds them; `depthwise` and `expand` null where there is no such step.
+// Weights as PyTorch holds them; `depthwise`, `pointwise` and `expand` null where there is no such step.
 struct Weights {
   const void* depthwise;
   const void* depthwise_bias;
@@ -80,7 +84,8 @@ struct Task {
   const void* x;
   void* y;
   Host host;
-  const void* residual = nullptr;  // added before the activation; null: nothing is
+  const void* residual = nullptr;  // added before the activation; null: nothing is, as where the pointwise step is left out
+  const void* gate = nullptr;      // null: nothing is gated, as where there is a depthwise step or x is gathered
   // What the next call will read first, its packed weights for instance: comes nearer while this one ends.
   const void* soon = nullptr;
   size_t soon_bytes = 0;
@@ -103,7 +108,7 @@ struct Kernel {
 
 // Whether there is more to this call than a depthwise step and a pointwise one.
 inline bool is_block(const Conv& conv, bool adds) {
-  return conv.expanded || conv.normalized || !conv.has_depthwise() || adds;
+  return conv.expanded || conv.normalized || conv.bare || !conv.has_depthwise() || adds;
 }
 
 }  // namespace sepwise

@@ -1,5 +1,5 @@
-// What may stand around or instead of the depthwise step of a tile: pixels brought into it as they are, patches of a
-// dense convolution, pixels expanded by a pointwise step of their own, rows of the tile normalized.
+// What may stand around or instead of the steps of a tile: pixels brought into it as they are, or gated, patches of a dense
+// convolution, pixels expanded by a pointwise step of their own, rows of the tile normalized, rows that are y already.
 //
 // Expanded pixels go into a band, the rows of one picture that the next tile reads, which stays in this thread's cache.
 // Tiles follow each other downwards, and rows that two of them share are moved to the top instead of computed again.
@@ -11,42 +11,53 @@
 namespace sepwise {
 namespace {
 
-// Pixels that lie one after another, all their channels, into rows 0, 1, ... of the tile.
+// One block of a pixel into the tile, times that of the gate where there is one.
+template <class C, int VECTORS, bool PARTIAL>
+SEPWISE_INLINE void copy_block(const char* from, const char* gate, int64_t count, char* to) {
+  typename C::V::F numbers[2], factors[2];
+  C::Input::template load<VECTORS, PARTIAL>(from, count, numbers);
+  if (gate) {
+    C::Input::template load<VECTORS, PARTIAL>(gate, count, factors);
+#pragma GCC unroll 2
+    for (int v = 0; v < VECTORS; v++) numbers[v] *= factors[v];
+  }
+  C::Mid::template store<VECTORS>(to, numbers);
+}
+
+// Pixels that lie one after another, all their channels, into rows 0, 1, ... of the tile. `gate`: null where there is none.
 template <class C>
-void copy_pixels(const char* x, int64_t channels, int64_t pixels, Tile tile) {
+void copy_pixels(const char* x, const char* gate, int64_t channels, int64_t pixels, Tile tile) {
   constexpr int width = 2 * C::V::L;
   using Order = ChannelOrder<C>;
   const int64_t full = channels / width * width, rest = channels - full, pixel_bytes = channels * C::Input::bytes;
   for (int64_t p = 0; p < pixels; p++) {
-    typename C::V::F numbers[2];
     const char* from = x + p * pixel_bytes;
+    const char* factors = gate;
     char* to = tile.data + p * tile.row_bytes;
-    for (int64_t c = 0; c < full; c += width) {
-      C::Input::template load<2, false>(from + c * C::Input::bytes, width, numbers);
-      C::Mid::template store<2>(to + c * C::Mid::bytes, numbers);
+    for (int64_t c = 0; c < full; c += width, from += width * C::Input::bytes, to += width * C::Mid::bytes) {
+      copy_block<C, 2, false>(from, factors, width, to);
+      if (factors) factors += width * C::Input::bytes;
     }
     if (rest == 0) continue;
-    from += full * C::Input::bytes, to += full * C::Mid::bytes;
     if constexpr (Order::may_be_narrow) {
       if (Order::is_narrow(rest)) {
-        C::Input::template load<1, true>(from, rest, numbers);
-        C::Mid::template store<1>(to, numbers);
+        copy_block<C, 1, true>(from, factors, rest, to);
         continue;
       }
     }
-    C::Input::template load<2, true>(from, rest, numbers);
-    C::Mid::template store<2>(to, numbers);
+    copy_block<C, 2, true>(from, factors, rest, to);
   }
 }
 
 // The tile of a call without a depthwise step.
 template <class C>
-void copy_region(const Conv& conv, const char* x, const Region& region, Tile tile) {
+void copy_region(const Conv& conv, const char* x, const char* gate, const Region& region, Tile tile) {
   const int64_t pixel_bytes = conv.channels * C::Input::bytes;
   for (int64_t i = 0; i < region.count; i++) {
     const RowPiece& piece = region.pieces[i];
     const int64_t pixel = (piece.image * conv.height + piece.row) * conv.width + piece.first;
-    copy_pixels<C>(x + pixel * pixel_bytes, conv.channels, piece.length, tile);
+    copy_pixels<C>(x + pixel * pixel_bytes, gate ? gate + piece.image * pixel_bytes : nullptr, conv.channels,
+                   piece.length, tile);
     tile.data += piece.length * tile.row_bytes;
   }
 }
@@ -100,6 +111,29 @@ void gather_region(const Conv& conv, const char* x, const Region& region, Tile t
   }
 }
 
+// Rows of the tile -> y, one pointer a row, where there is no pointwise step. Numbers of bfloat16 are the upper halves of
+// what holds them.
+template <class C>
+void give_rows(const Conv& conv, int64_t rows, Tile tile, char* const* out) {
+  constexpr int64_t width = 2 * C::V::L;
+  constexpr int tall = C::Mid::bytes / 2, wide = C::Output::bytes / 2;
+  for (int64_t r = 0; r < rows; r++) {
+    const char* row = tile.data + r * tile.row_bytes;
+    if constexpr (C::Input::keeps_order && C::Mid::bytes == C::Output::bytes) {
+      memcpy(out[r], row, conv.channels * C::Output::bytes);
+      continue;
+    }
+    for (int64_t first = 0; first < conv.channels; first += width) {
+      const int64_t left = conv.channels - first;
+      uint16_t from[width * tall], to[width * wide] = {};
+      memcpy(from, row + first * C::Mid::bytes, sizeof from);
+#pragma GCC unroll 64
+      for (int64_t c = 0; c < width; c++) to[(c + 1) * wide - 1] = from[(C::Input::position(c) + 1) * tall - 1];
+      memcpy(out[r] + first * C::Output::bytes, to, (left < width ? left : width) * C::Output::bytes);
+    }
+  }
+}
+
 // (number - mean) / sqrt(variance + epsilon) over each row of the tile. A row ends with places that hold zeros; they
 // stay within it and are left out of its statistics.
 template <class C>
@@ -149,7 +183,7 @@ struct Expansion {
   static Conv step_of(const Conv& whole) {
     Conv step = whole;
     step.channels = whole.expanded, step.out_channels = whole.channels, step.multiplier = 1;
-    step.kernel_h = step.kernel_w = 0;
+    step.kernel_h = step.kernel_w = 0, step.bare = false;
     return step;
   }
 
@@ -161,7 +195,7 @@ struct Expansion {
     const int64_t begin = (image * conv.height + first) * conv.width, all = (end - first) * conv.width;
     for (int64_t done = 0; done < all; done += pixels) {
       const int64_t some = all - done < pixels ? all - done : pixels;
-      copy_pixels<C>(x + (begin + done) * conv.channels * C::Input::bytes, conv.channels, some, tile);
+      copy_pixels<C>(x + (begin + done) * conv.channels * C::Input::bytes, nullptr, conv.channels, some, tile);
       for (int64_t p = 0; p < some; p++) {
         const int64_t pixel = done + p;
         out[p] = memory + pixel / conv.width * line_bytes + pixel % conv.width * pixel_bytes;

@@ -20,6 +20,8 @@ MODULES: dict[type[nn.Module], str] = {
     nn.Hardswish: "hardswish",
     nn.GELU: "gelu",
     nn.ELU: "elu",
+    nn.Sigmoid: "sigmoid",
+    nn.Hardsigmoid: "hardsigmoid",
 }
 FUNCTIONS: dict[Any, str] = {
     F.relu: "relu",
@@ -37,6 +39,11 @@ FUNCTIONS: dict[Any, str] = {
     aten.gelu.default: "gelu",
     F.elu: "elu",
     aten.elu.default: "elu",
+    F.sigmoid: "sigmoid",
+    torch.sigmoid: "sigmoid",
+    aten.sigmoid.default: "sigmoid",
+    F.hardsigmoid: "hardsigmoid",
+    aten.hardsigmoid.default: "hardsigmoid",
 }
 DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
 
@@ -49,8 +56,8 @@ def activations_of(graph: fx.GraphModule, node: fx.Node) -> list[str] | None:
     """
     if node.op == "call_module":
         return _of_module(graph.get_submodule(str(node.target)))
-    if node.op == "call_method" and node.target == "relu":
-        return ["relu"]
+    if node.op == "call_method" and node.target in ("relu", "sigmoid"):
+        return [str(node.target)]
     if node.op != "call_function":
         return None
     given = [v for k, v in (*enumerate(node.args[1:]), *node.kwargs.items()) if k != "inplace"]

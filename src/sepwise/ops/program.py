@@ -1,7 +1,8 @@
 """`Program`: layers that follow each other, run in one call of the compiled core.
 
     value k                     tensor k that is given
-    value given + s             result of step s: a `fused_block` of earlier values, or a mean over height and width
+    value given + s             result of step s: a `fused_block` of earlier values, a mean over height and width, or a
+                                product with one number for each channel
 
 Between steps nothing returns to Python; values lie in one piece of memory, where each takes the place of one that is
 read no more; while a layer ends, the weights of the next one come (csrc/program.h).
@@ -29,7 +30,7 @@ WEIGHTS = ("pointwise", "depthwise", "bias", "depthwise_bias", "expand", "expand
 
 @dataclass(frozen=True)
 class Layer:
-    """A `fused_block` without what it reads; arguments as there."""
+    """A `fused_block` without what it reads; arguments as there. Without "pointwise" it ends with the depthwise step."""
 
     weights: Mapping[str, Tensor | None]
     geometry: Geometry | None = None
@@ -41,19 +42,25 @@ class Layer:
 
     def result(self, channels: int, size: tuple[int, int]) -> tuple[int, tuple[int, int]]:
         """Channels and spatial size of what it makes of these."""
-        pointwise = self.weights["pointwise"]
-        assert pointwise is not None
+        last = self.weights.get("pointwise")
+        last = self.weights["depthwise"] if last is None else last
+        assert last is not None
         height, width = size if self.geometry is None else self.geometry.output_size(size)
-        return pointwise.shape[0], (height, width)
+        return last.shape[0], (height, width)
 
 
 @dataclass(frozen=True)
 class Step:
-    """Reads the values `source` and, -1: none, `residual`. `layer` None: the mean over height and width."""
+    """One step; reads the values `source` and, unless they are -1, `residual` and `gate`.
+
+    layer    what is computed, of source * gate, (N, C, H, W) * (N, C, 1, 1), where there is a gate: only of layers that
+             read single pixels. None: that product, or without a gate the mean over height and width
+    """
 
     source: int
     residual: int = -1
     layer: Layer | None = None
+    gate: int = -1
 
 
 @dataclass
@@ -65,7 +72,7 @@ class _Told:
     epsilons: list[float] = field(default_factory=list)
 
     def tell(self, step: Step, size: tuple[int, int]) -> None:
-        self.steps += [step.source, step.residual, int(step.layer is not None)]
+        self.steps += [step.source, step.residual, step.gate, int(step.layer is not None)]
         if step.layer is None:
             return
         layer, stride, dilation, padding = step.layer, (1, 1), (1, 1), (0, 0, 0, 0)
@@ -113,7 +120,8 @@ class Program:
         for step in steps:
             channels, size = sizes[step.source]
             told.tell(step, size)
-            sizes.append((channels, (1, 1)) if step.layer is None else step.layer.result(channels, size))
+            simple = channels, ((1, 1) if step.gate < 0 else size)
+            sizes.append(simple if step.layer is None else step.layer.result(channels, size))
         number = operators.make_program.default(list(given), told.weights, told.steps, told.epsilons, list(returned))
         self._number = number
         self._end = weakref.finalize(self, native.drop_program, number)

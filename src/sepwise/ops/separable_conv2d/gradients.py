@@ -13,16 +13,18 @@ from ..activations import activate
 
 aten = torch.ops.aten
 
-# The gradient before an activation, of the gradient after it, its input and its output. The first three need only the
+# The gradient before an activation, of the gradient after it, its input and its output. The first four need only the
 # output, so that the input need not be computed again.
-OF_OUTPUT = ("relu", "relu6", "elu")
+OF_OUTPUT = ("relu", "relu6", "elu", "sigmoid")
 BACKWARD: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
     "relu": lambda grad, before, after: aten.threshold_backward(grad, after, 0),
     "relu6": lambda grad, before, after: aten.hardtanh_backward(grad, after, 0, 6),
     "elu": lambda grad, before, after: aten.elu_backward(grad, 1, 1, 1, True, after),
+    "sigmoid": lambda grad, before, after: aten.sigmoid_backward(grad, after),
     "silu": lambda grad, before, after: _silu_backward(grad, before),
     "hardswish": lambda grad, before, after: aten.hardswish_backward(grad, before),
     "gelu": lambda grad, before, after: aten.gelu_backward(grad, before),
+    "hardsigmoid": lambda grad, before, after: aten.hardsigmoid_backward(grad, before),
 }
 
 
