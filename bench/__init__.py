@@ -1,1 +1,1 @@
-"""Benchmarks: `./run bench ops`. Knows the library and its peers; the library knows nothing of it."""
+"""Benchmarks: `./run bench`. Knows the library and its peers; the library knows nothing of it."""

@@ -15,8 +15,7 @@ from bench.workload import Workload
 # Largest ||output - answer|| / ||answer|| of each accuracy class. Stock float32 convolutions reach 4e-7, bfloat16 ones
 # 4e-3, and three products of bfloat16 halves ("high") 5e-6.
 BOUND = {"highest": 1e-6, "high": 1e-5, "bf16": 8e-3}
-# The same of whole networks, prepared by `bench.prepared`. Eager PyTorch is off by 3e-7 to 1e-6 in float32, and in
-# bfloat16 by 3e-3 to 9e-3, by 2.8e-2 with norms folded: docs/benchmarks.md.
+# The same of whole networks, prepared by `bench.prepared`; docs/benchmarks.md says how far off eager PyTorch is.
 NETWORK_BOUND = {"highest": 5e-6, "high": 5e-5, "bf16": 5e-2}
 DTYPE = {"highest": "float32", "high": "float32", "bf16": "bfloat16"}
 # One element may be off by this many times the bound, measured in the size of the outputs at its pixel and overall.

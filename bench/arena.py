@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import json
+import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
@@ -48,6 +50,27 @@ def code() -> str:
     rooms = [ROOT / "src" / "sepwise" / room for room in ("conversion", "factor", "measure")]
     files = sorted(path for room in rooms for path in room.glob("*.py"))
     return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()[:12]
+
+
+def in_own_process(
+    measured: Callable[..., dict[str, Any]], *given: Any, seconds: float | None = None
+) -> dict[str, Any]:
+    """What a function of a module answers in a fresh process. Raises SepwiseError that says how that ended instead.
+
+    given      Python's own values: they go there as text
+    seconds    that it may take
+    """
+    where, name = measured.__module__, measured.__name__
+    source = f"import json; from {where} import {name}; print(json.dumps({name}(*{given!r})))"
+    try:
+        done = subprocess.run([sys.executable, "-c", source], cwd=ROOT, capture_output=True, text=True, timeout=seconds)
+    except subprocess.TimeoutExpired:
+        raise SepwiseError(f"it took more than {seconds} seconds") from None
+    if done.returncode:
+        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        how = f"signal {-done.returncode}" if done.returncode < 0 else f"exit code {done.returncode}"
+        raise SepwiseError(f"{how}: {last}")
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 def recovered(

@@ -124,17 +124,30 @@ class Ratios:
 
 
 RATIOS_HEAD = ("rows", "geomean", "min", "of", "losses")
+T = TypeVar("T")
 R = TypeVar("R", bound=Compared)
 G = TypeVar("G", bound=Hashable)
 
 
-def ratios_by(found: Iterable[R], group_of: Callable[[R], G], name_of: Callable[[R], str]) -> dict[G, Ratios]:
-    """Group -> the ratios of its rows; rows without a ratio do not count."""
-    groups: dict[G, list[tuple[float, str]]] = {}
+def grouped(found: Iterable[T], group_of: Callable[[T], G], order_of: Callable[[G], Any]) -> dict[G, list[T]]:
+    """Group -> its rows, group after group in order.
+
+    >>> grouped(["apple", "fig", "pear", "plum"], len, lambda length: length)
+    {3: ['fig'], 4: ['pear', 'plum'], 5: ['apple']}
+    """
+    groups: dict[G, list[T]] = {}
     for row in found:
-        if row.ratio is not None:
-            groups.setdefault(group_of(row), []).append((row.ratio, name_of(row)))
-    return {group: _ratios(members) for group, members in groups.items()}
+        groups.setdefault(group_of(row), []).append(row)
+    return {group: groups[group] for group in sorted(groups, key=order_of)}
+
+
+def ratios_by(
+    found: Iterable[R], group_of: Callable[[R], G], order_of: Callable[[G], Any], name_of: Callable[[R], str]
+) -> dict[G, Ratios]:
+    """Group -> the ratios of its rows, group after group in order; rows without a ratio do not count."""
+    known = [(row.ratio, row) for row in found if row.ratio is not None]
+    groups = grouped(known, lambda pair: group_of(pair[1]), order_of)
+    return {group: _ratios([(ratio, name_of(row)) for ratio, row in pairs]) for group, pairs in groups.items()}
 
 
 def _ratios(members: Sequence[tuple[float, str]]) -> Ratios:

@@ -10,10 +10,8 @@ not done again; those that found too little memory are.
 from __future__ import annotations
 
 import argparse
-import json
 import re
 import resource
-import subprocess
 import sys
 import time
 from collections import Counter
@@ -28,8 +26,9 @@ import torch
 from torch import Tensor, nn
 
 from bench import arena
-from bench.arena import ROOT, code, run
-from bench.structural import peak_gib, settled
+from bench.arena import ROOT, code, in_own_process, run
+from bench.prepared import SETTLED, settled
+from bench.structural import SHIFTS, peak_gib
 from sepwise import records
 from sepwise.conversion import FusedNetwork, fuse
 from sepwise.conversion.sameness import difference
@@ -81,7 +80,6 @@ FEW = (
 )
 RESULTS = ROOT / "bench" / "results" / "families.jsonl"
 SIZES = (128, 160, 192, 256)  # pixels; its own where none of them will do
-SETTLED = 8  # pictures of noise that the statistics are of
 SPARED = 1 << 30  # bytes of the free memory that are left to others
 SECONDS = 1800
 WHAT = "families.network"
@@ -108,7 +106,7 @@ def measure(args: argparse.Namespace) -> None:
         if key_of(asked) in done:
             continue
         print(f"{number} of {len(names)}: {name}", file=sys.stderr, end=" ", flush=True)
-        found = in_own_process(asked)
+        found = outcome(asked)
         print(found["outcome"], found.get("why", ""), file=sys.stderr, flush=True)
         records.append(args.results, [records.here(WHAT, found["outcome"], about=found)])
 
@@ -125,18 +123,12 @@ def chosen(patterns: Sequence[str], every: bool) -> list[str]:
     return list(dict.fromkeys(name for names in fitting.values() for name in names))
 
 
-def in_own_process(asked: dict[str, Any]) -> dict[str, Any]:
+def outcome(asked: dict[str, Any]) -> dict[str, Any]:
     """What `measured` finds in a fresh process, or how that ended."""
-    source = f"import json; from bench.families import measured; print(json.dumps(measured({asked!r})))"
     try:
-        done = subprocess.run([sys.executable, "-c", source], cwd=ROOT, capture_output=True, text=True, timeout=SECONDS)
-    except subprocess.TimeoutExpired:
-        return asked | {"outcome": "crashed", "why": f"it took more than {SECONDS} seconds"}
-    if done.returncode == 0:
-        return json.loads(done.stdout.splitlines()[-1])
-    last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-    how = f"signal {-done.returncode}" if done.returncode < 0 else f"exit code {done.returncode}"
-    return asked | {"outcome": "crashed", "why": f"{how}: {last}"}
+        return in_own_process(measured, asked, seconds=SECONDS)
+    except SepwiseError as error:
+        return asked | {"outcome": "crashed", "why": str(error)}
 
 
 def measured(asked: dict[str, Any]) -> dict[str, Any]:
@@ -169,13 +161,13 @@ def prepared(loaded: LoadedModel) -> Tensor:
     random = torch.Generator().manual_seed(1)
     for name, parameter in loaded.model.named_parameters():
         if parameter.dim() == 1:  # scales and shifts of any kind, and biases
-            low, high = (-0.5, 0.5) if "bias" in name else (0.5, 1.5)
+            low, high = SHIFTS if "bias" in name else (0.5, 1.5)
             parameter.uniform_(low, high, generator=random)
     refusal = ""
     for size in (*((s, s) for s in SIZES), loaded.size):
         x = torch.randn(SETTLED, loaded.channels, *size, generator=random)
         try:
-            settled(loaded.model, [x], (-0.5, 0.5))
+            settled(loaded.model, [x], SHIFTS)
             return x[:1]
         except (AssertionError, RuntimeError, ValueError) as error:
             if "allocate memory" in str(error):

@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib import metadata
 from pathlib import Path
@@ -148,6 +148,16 @@ def read(path: Path, series: Series) -> list[Record]:
         print(f"{path}: the last line was never finished; it is removed", file=sys.stderr)
         os.truncate(path, whole)
     return [record for record in records.read(path) if record.what == series.what]
+
+
+def asked(
+    cells: Iterable[Record], classes: Sequence[str], named: Callable[[Mapping[str, Any]], bool]
+) -> Iterator[Record]:
+    """Of cells those whose `about` is named, each with those of its classes that are asked for; none without any."""
+    for cell in cells:
+        kept = [accuracy for accuracy in cell.about["classes"] if accuracy in classes]
+        if kept and named(cell.about):
+            yield replace(cell, about={**cell.about, "classes": kept})
 
 
 def newest(series: Series, cells: Iterable[Record]) -> list[Record]:

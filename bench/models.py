@@ -11,7 +11,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from datetime import date
@@ -67,25 +67,19 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def show(args: argparse.Namespace) -> frame.Shown:
+    chosen = {network.name for network in networks.select(args.networks)}
+
+    def named(about: Mapping[str, Any]) -> bool:
+        return about["network"] in chosen and about["batch"] in args.batches and about["threads"] in args.threads
+
     timed, remembered = (
-        _asked(history.newest(series, history.read(args.results, series)), args) for series in (MODELS, MEMORY)
+        list(history.asked(history.newest(series, history.read(args.results, series)), args.classes, named))
+        for series in (MODELS, MEMORY)
     )
     wrong = any(row.wrong for row in models_table.rows(timed))
     if args.json:
         return frame.Shown(json.dumps(models_table.to_dict(timed, remembered)), wrong)
     return frame.Shown(models_table.render(timed, remembered, args.markdown), wrong)
-
-
-def _asked(cells: Sequence[records.Record], args: argparse.Namespace) -> list[records.Record]:
-    """Of cells those that the arguments name, with the classes that they name."""
-    chosen, found = {network.name for network in networks.select(args.networks)}, []
-    for cell in cells:
-        about = cell.about
-        classes = [accuracy for accuracy in about["classes"] if accuracy in args.classes]
-        named = about["network"] in chosen and about["batch"] in args.batches and about["threads"] in args.threads
-        if named and classes:
-            found.append(replace(cell, about={**about, "classes": classes}))
-    return found
 
 
 def run(args: argparse.Namespace) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from bench.answer import NETWORK_BOUND
 from bench.candidates import OURS
-from bench.compared import RATIOS_HEAD, Compared, Ratios, compare, ratios_by
+from bench.compared import RATIOS_HEAD, Compared, Ratios, compare, grouped, ratios_by
 from bench.printed import grid, heading, machine_line, machines, of_threads
 from sepwise.records import Record
 
@@ -72,11 +72,19 @@ def _row(cell: Record, accuracy: str) -> Row:
 
 def summaries(found: Iterable[Row]) -> list[Summary]:
     """One for each accuracy class, number of threads and batch."""
-    groups = ratios_by(found, lambda row: (row.accuracy, row.threads, row.batch), lambda row: row.network)
+    groups = ratios_by(found, _group, _order, lambda row: row.network)
     return [
-        Summary(**vars(ratios), accuracy=key[0], threads=key[1], batch=key[2])
-        for key, ratios in sorted(groups.items(), key=lambda item: _order(item[0]))
+        Summary(**vars(ratios), accuracy=accuracy, threads=threads, batch=batch)
+        for (accuracy, threads, batch), ratios in groups.items()
     ]
+
+
+def _group(row: Row) -> tuple[str, int, int]:
+    return (row.accuracy, row.threads, row.batch)
+
+
+def _order(key: tuple[str, int, int]) -> tuple[int, int, int]:
+    return (list(NETWORK_BOUND).index(key[0]), key[1], key[2])
 
 
 def residents(cells: Iterable[Record]) -> list[Resident]:
@@ -91,10 +99,6 @@ def residents(cells: Iterable[Record]) -> list[Resident]:
             numbers = {key: entry.get(key) for key in ("runtime", "loading", "loaded", "calls")}
             found.append(Resident(**place, candidate=name, **numbers, refused=entry.get("refused", "")))
     return found
-
-
-def _order(key: tuple[str, int, int]) -> tuple[int, int, int]:
-    return (list(NETWORK_BOUND).index(key[0]), key[1], key[2])
 
 
 HEAD = ("network", "fuse", "stock", "best peer", "peer", "peer/fuse", "quartiles", "stock/fuse", "ours", "next", "")
@@ -131,10 +135,7 @@ def to_dict(timed: Sequence[Record], remembered: Sequence[Record]) -> dict[str, 
 
 def _timed(cells: Sequence[Record], markdown: bool) -> list[str]:
     parts, found = [machine_line(cells)], rows(cells)
-    tables: dict[tuple[str, int, int], list[Row]] = {}
-    for row in found:
-        tables.setdefault((row.accuracy, row.threads, row.batch), []).append(row)
-    for (accuracy, threads, batch), members in sorted(tables.items(), key=lambda item: _order(item[0])):
+    for (accuracy, threads, batch), members in grouped(found, _group, _order).items():
         parts.append(heading(f"{accuracy}, {of_threads(threads)}, batch {batch}", markdown))
         parts.append(grid(HEAD, [_cells(row) for row in members], markdown))
         parts += [f"{row.network}, {name}: {why}" for row in members for name, why in row.wrong.items()]
@@ -161,10 +162,8 @@ def _cells(row: Row) -> tuple[str, ...]:
 
 def _remembered(cells: Sequence[Record], markdown: bool) -> list[str]:
     parts = [machine_line(cells)]
-    tables: dict[tuple[str, int, int], list[Resident]] = {}
-    for resident in residents(cells):
-        tables.setdefault((resident.dtype, resident.threads, resident.batch), []).append(resident)
-    for (dtype, threads, batch), members in sorted(tables.items()):
+    tables = grouped(residents(cells), lambda r: (r.dtype, r.threads, r.batch), lambda key: key)
+    for (dtype, threads, batch), members in tables.items():
         parts.append(heading(f"memory, {dtype}, {of_threads(threads)}, batch {batch}", markdown))
         body = [
             (r.network, r.candidate, *map(_mebibytes, (r.runtime, r.loading, r.loaded, r.calls)), r.refused)

@@ -6,7 +6,7 @@ import argparse
 import json
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import date
@@ -50,21 +50,13 @@ def _parser() -> argparse.ArgumentParser:
 
 def show(args: argparse.Namespace) -> frame.Shown:
     chosen = {(shapes, w.name) for shapes, w in workload.select(args.shapes)}
-    cells = list(_asked(history.newest(OPS, history.read(args.results, OPS)), chosen, args))
+
+    def named(about: Mapping[str, Any]) -> bool:
+        return (about["shapes"], about["workload"]["name"]) in chosen and about["threads"] in args.threads
+
+    cells = list(history.asked(history.newest(OPS, history.read(args.results, OPS)), args.classes, named))
     wrong = any(row.wrong for row in table.rows(cells))
     return frame.Shown(json.dumps(table.to_dict(cells)) if args.json else table.render(cells, args.markdown), wrong)
-
-
-def _asked(
-    cells: Iterable[records.Record], chosen: set[tuple[str, str]], args: argparse.Namespace
-) -> Iterator[records.Record]:
-    """Of cells those that the arguments name, with the classes that they name."""
-    for cell in cells:
-        about = cell.about
-        classes = [accuracy for accuracy in about["classes"] if accuracy in args.classes]
-        named = (about["shapes"], about["workload"]["name"]) in chosen and about["threads"] in args.threads
-        if named and classes:
-            yield replace(cell, about={**about, "classes": classes})
 
 
 def run(args: argparse.Namespace) -> None:

@@ -10,9 +10,7 @@ channel of one layer taken away. Finished cells of the same code are not done ag
 from __future__ import annotations
 
 import argparse
-import json
 import resource
-import subprocess
 import sys
 import time
 from collections import Counter
@@ -24,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from bench import arena
-from bench.arena import ROOT, code, run
+from bench.arena import ROOT, code, in_own_process, run
 from bench.prepared import settled
 from sepwise import records
 from sepwise.conversion import Choice, Plan, convert, export, plan_from, survey, totals_of
@@ -73,18 +71,11 @@ def measure(args: argparse.Namespace) -> None:
         if key_of(asked) in done:
             continue
         print(f"{network}: planning, converting, exporting", file=sys.stderr, flush=True)
-        found = in_own_process(asked, args.images)
+        try:
+            found = in_own_process(measured, asked, args.images)
+        except SepwiseError as error:
+            raise SepwiseError(f"{network}: its process ended with {error}") from None
         records.append(args.results, [records.here("structural.seconds", found["seconds"], unit="s", about=found)])
-
-
-def in_own_process(asked: dict[str, Any], images: str | None) -> dict[str, Any]:
-    """What `measured` finds in a fresh process. Raises SepwiseError, with its last line, when that fails."""
-    source = f"import json; from bench.structural import measured; print(json.dumps(measured({asked!r}, {images!r})))"
-    done = subprocess.run([sys.executable, "-c", source], cwd=ROOT, capture_output=True, text=True)
-    if done.returncode:
-        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        raise SepwiseError(f"{asked['network']}: its process ended with {done.returncode}: {last}")
-    return json.loads(done.stdout.splitlines()[-1])
 
 
 def measured(asked: dict[str, Any], images: str | None) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from bench.answer import BOUND
-from bench.compared import RATIOS_HEAD, Compared, Ratios, compare, ratios_by
+from bench.compared import RATIOS_HEAD, Compared, Ratios, compare, grouped, ratios_by
 from bench.measuring import HEADLINE
 from bench.printed import grid, heading, machine_line, machines, of_threads
 from bench.workload import Workload
@@ -58,11 +58,15 @@ class Summary(Ratios):
 
 def summaries(found: Iterable[Row]) -> list[Summary]:
     """One for each file of shapes, accuracy class and number of threads."""
-    groups = ratios_by(found, lambda row: (row.shapes, row.accuracy, row.threads), lambda row: row.name)
+    groups = ratios_by(found, _group, _order, lambda row: row.name)
     return [
-        Summary(**vars(ratios), shapes=key[0], accuracy=key[1], threads=key[2])
-        for key, ratios in sorted(groups.items(), key=lambda item: _order(item[0]))
+        Summary(**vars(ratios), shapes=shapes, accuracy=accuracy, threads=threads)
+        for (shapes, accuracy, threads), ratios in groups.items()
     ]
+
+
+def _group(row: Row) -> tuple[str, str, int]:
+    return (row.shapes, row.accuracy, row.threads)
 
 
 def _order(key: tuple[str, str, int]) -> tuple[Any, ...]:
@@ -85,10 +89,7 @@ def render(cells: Sequence[Record], markdown: bool = False) -> str:
     for group in machines(cells):
         parts.append(machine_line(group))
         found = rows(group)
-        tables: dict[tuple[str, str, int], list[Row]] = {}
-        for row in found:
-            tables.setdefault((row.shapes, row.accuracy, row.threads), []).append(row)
-        for (shapes, accuracy, threads), members in sorted(tables.items(), key=lambda item: _order(item[0])):
+        for (shapes, accuracy, threads), members in grouped(found, _group, _order).items():
             parts.append(heading(f"{shapes}, {accuracy}, {of_threads(threads)}", markdown))
             parts.append(grid(HEAD, [_cells(row) for row in members], markdown))
             parts += [f"{row.name}, {name}: {why}" for row in members for name, why in row.wrong.items()]

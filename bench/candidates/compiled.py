@@ -27,8 +27,8 @@ def builders(job: Job) -> dict[str, Callable[[], Candidate]]:
 def network_builders(job: NetworkJob) -> dict[str, Callable[[], Candidate]]:
     _begin(job.threads)
     x, plain = pictures(job), {"": network_forms(job)[""]}  # the compiler folds norms by itself
-    found = with_switches(job.dtype, "compile", plain, partial(_compiled, x, {}))
-    return {**found, "compile, max-autotune": lambda: _searched(x, plain[""])}
+    found = with_switches(job.dtype, "compile", plain, lambda make, switch: _compiled(x, {}, make(), switch))
+    return {**found, "compile, max-autotune": lambda: _searched(x, plain[""]())}
 
 
 def _begin(threads: int) -> None:

@@ -25,4 +25,4 @@ def builders(job: Job) -> dict[str, Callable[[], Candidate]]:
 def network_builders(job: NetworkJob) -> dict[str, Callable[[], Candidate]]:
     set_threads(job.threads)
     x = pictures(job)
-    return with_switches(job.dtype, "eager", network_forms(job), lambda module, switch: candidate(module, x, switch))
+    return with_switches(job.dtype, "eager", network_forms(job), lambda make, switch: candidate(make(), x, switch))

@@ -55,7 +55,7 @@ def _request(model: bytes | str, dtype: str, threads: int, pictures: np.ndarray,
             "INFERENCE_PRECISION_HINT": kind,
             "PERFORMANCE_HINT": "LATENCY",
             "NUM_STREAMS": 1,
-            # Else two threads may share one core: MobileNetV2 took 5.0 ms instead of 3.6.
+            # Else two threads may share one core.
             "ENABLE_HYPER_THREADING": True,
             "ENABLE_CPU_PINNING": False,
         },

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import partial
+from functools import cache, partial
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -18,6 +19,7 @@ from sepwise.ops.activations import ACTIVATIONS
 # `torch.set_float32_matmul_precision` ("medium" = "bf16") and the switches of single back ends.
 SWITCHES = ("tf32", "bf16")
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+Form = TypeVar("Form")  # a module, or what makes one
 
 
 class Pair(nn.Module):
@@ -73,17 +75,27 @@ def forms(job: Job) -> dict[str, nn.Module]:
     return {name: form(job).eval().to(memory_format=torch.channels_last) for name, form in wanted.items()}  # type: ignore[call-overload]
 
 
-def network_forms(job: NetworkJob) -> dict[str, nn.Module]:
-    """Suffix of the name -> network in stock operations, in channels_last: as it is, and with its norms folded.
+def network_forms(job: NetworkJob) -> dict[str, Callable[[], nn.Module]]:
+    """Suffix of the name -> makes the network in stock operations, in channels_last: as it is, and with norms folded.
 
-    A converted network has its norms folded already.
+    A converted network has its norms folded already. Each is made once, when it is first asked for: a process that
+    measures the memory of one must not hold the other.
     """
-    as_is = loaded(job.network, job.folder)
-    found = {"": stock(as_is, pictures(job).float())}
-    if not job.network.converted and any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in as_is.modules()):
-        found[", folded"] = convert(as_is, Plan({}, batch_norm="fold"))
-    kind, last = DTYPES[job.dtype], torch.channels_last
-    return {name: module.to(kind).to(memory_format=last) for name, module in found.items()}  # type: ignore[call-overload]
+
+    def as_it_is() -> nn.Module:
+        return stock(loaded(job.network, job.folder), pictures(job).float())
+
+    def folded() -> nn.Module:
+        return convert(loaded(job.network, job.folder), Plan({}, batch_norm="fold"))
+
+    def laid(make: Callable[[], nn.Module]) -> nn.Module:
+        return make().to(DTYPES[job.dtype]).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    found = {"": cache(partial(laid, as_it_is))}
+    modules = () if job.network.converted else loaded(job.network, job.folder).modules()
+    if any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in modules):
+        found[", folded"] = cache(partial(laid, folded))
+    return found
 
 
 def pictures(job: NetworkJob) -> Tensor:
@@ -93,13 +105,13 @@ def pictures(job: NetworkJob) -> Tensor:
 
 
 def with_switches(
-    dtype: str, name: str, found: Mapping[str, nn.Module], build: Callable[[nn.Module, str], Candidate]
+    dtype: str, name: str, found: Mapping[str, Form], build: Callable[[Form, str], Candidate]
 ) -> dict[str, Callable[[], Candidate]]:
     """Every form of a pair or network, built with no switch, and in float32 under each of them as well."""
     switches = ("none", *SWITCHES) if dtype == "float32" else ("none",)
     return {
-        f"{name}{form}" + ("" if switch == "none" else f", {switch} permitted"): partial(build, module, switch)
-        for form, module in found.items()
+        f"{name}{suffix}" + ("" if switch == "none" else f", {switch} permitted"): partial(build, form, switch)
+        for suffix, form in found.items()
         for switch in switches
     }
 

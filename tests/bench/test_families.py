@@ -2,6 +2,7 @@
 
 # pyright: reportAttributeAccessIssue=false, reportCallIssue=false, reportArgumentType=false
 
+import subprocess
 from argparse import Namespace
 from dataclasses import replace
 from importlib.util import find_spec
@@ -88,11 +89,9 @@ ASKED = {"network": "lcnet_050", "code": "c", "timm": "1", "threads": 1}
     ],
 )
 def test_a_process_that_dies_leaves_a_record(monkeypatch, does, why):
-    plain = families.subprocess.run
-    monkeypatch.setattr(
-        families.subprocess, "run", lambda command, **options: plain([command[0], "-c", does], **options)
-    )
-    assert families.in_own_process(ASKED) == ASKED | {"outcome": "crashed", "why": why}
+    plain = subprocess.run
+    monkeypatch.setattr(subprocess, "run", lambda command, **options: plain([command[0], "-c", does], **options))
+    assert families.outcome(ASKED) == ASKED | {"outcome": "crashed", "why": why}
 
 
 def test_too_little_memory_is_told(monkeypatch):
@@ -112,7 +111,7 @@ def test_what_is_finished_is_not_done_again(tmp_path, monkeypatch):
         asked.append(what["network"])
         return what | {"outcome": "no memory" if what["network"] == "lcnet_100" else "refused", "why": "so"}
 
-    monkeypatch.setattr(families, "in_own_process", answer)
+    monkeypatch.setattr(families, "outcome", answer)
     monkeypatch.setattr(families, "chosen", lambda patterns, every: ["lcnet_050", "lcnet_100"])
     args = Namespace(networks=[], all=False, threads=1, results=tmp_path / "r.jsonl")
     families.measure(args)

@@ -58,7 +58,7 @@ class Scripted:
 @pytest.fixture
 def workers(monkeypatch):
     monkeypatch.setattr(quiet, "PAUSE_SECONDS", 0.0)
-    monkeypatch.setattr(quiet, "STEP_SECONDS", 0.0)
+    monkeypatch.setattr(quiet, "PATIENCE_SECONDS", 0.0)
     Scripted.timed, Scripted.waits = [], repeat(0.0)
     return Workers(1, start=Scripted)  # type: ignore[arg-type]
 

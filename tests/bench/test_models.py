@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench import history, memory, models, models_table, profiled, quiet
+from bench import frame, history, memory, models, models_table, profiled, quiet
 from bench.candidates import Candidate
 from bench.history import MEMORY, MODELS
 from bench.networks import Network
@@ -21,7 +21,8 @@ ANSWER = np.random.default_rng(0).standard_normal((2, 1, 1, 50))
 SAME = {"code": "c0de", "versions": {"torch": "2"}, "isa": "", "instructions": ["avx2"]}
 
 
-ordinary_prepared = models.prepared  # before the fixture puts another in its place
+# Before the fixture puts others in their place.
+ordinary_prepared, ordinary_warning = models.prepared, frame.warn_if_busy
 
 
 class Scripted:
@@ -75,8 +76,9 @@ def scripted(monkeypatch, tmp_path):
         yield tmp_path
 
     Scripted.asked = []
-    for name in ("PAUSE_SECONDS", "STEP_SECONDS"):
+    for name in ("PAUSE_SECONDS", "PATIENCE_SECONDS"):
         monkeypatch.setattr(quiet, name, 0.0)
+    monkeypatch.setattr(frame, "warn_if_busy", lambda name: None)
     monkeypatch.setattr(models, "Worker", lambda runtime, threads, **rest: Scripted(runtime, threads))
     monkeypatch.setattr(models, "prepared", prepared)
     monkeypatch.setattr(history, "same", lambda series: SAME)
@@ -186,6 +188,17 @@ def test_memory_has_its_own_records_and_table_and_a_process_for_each_candidate(s
 def test_what_makes_no_sense_is_refused(scripted, capsys, arguments, why):
     assert run(scripted, *arguments) == 1
     assert why in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("taken", "told"), [(0.5, "other programs use 50 % of a core"), (0.05, "")])
+def test_other_programs_are_told_of(monkeypatch, capsys, taken, told):
+    seen = iter([quiet.Usage(0.0, 0.0, 0.0, 0.0), quiet.Usage(1.0, taken, 0.0, 0.0)])
+    monkeypatch.setattr(quiet.Usage, "now", lambda pids: next(seen))
+    monkeypatch.setattr(frame.time, "sleep", lambda seconds: None)
+    ordinary_warning("models")
+    words = capsys.readouterr().err
+    assert told in words
+    assert bool(words) is bool(told)
 
 
 def test_what_cannot_be_prepared_is_told_with_the_last_line():

@@ -11,9 +11,9 @@ from torch import nn
 
 from bench import networks, prepared
 from bench.answer import DTYPE, NETWORK_BOUND, judge
-from bench.candidates import ANSWER, PICTURES, NetworkJob, as_pixels, eager, ours
+from bench.candidates import ANSWER, PICTURES, NetworkJob, as_pixels, eager, ours, pytorch
 from bench.networks import NETWORKS, Network
-from sepwise.conversion import Plan
+from sepwise.conversion import Plan, convert
 from sepwise.errors import SepwiseError
 
 SMALL = Network("small", "timm:mobilenetv2_035", (64, 64))
@@ -132,6 +132,21 @@ def test_ours_and_stock_networks_are_accepted(job):
             assert judge(candidate.answer(), answer_of(job)).refusal(NETWORK_BOUND[accuracy]) is None, name
     assert set(ours.network_builders(job)) == {f"fuse, {accuracy}" for accuracy in job.classes}
     assert {"eager", "eager, folded"} <= set(eager.network_builders(job))
+
+
+def test_a_stock_network_is_made_when_it_is_asked_for_and_once(job, monkeypatch):
+    made = []
+
+    def noted(*given, **options):
+        made.append(given)
+        return convert(*given, **options)
+
+    monkeypatch.setattr(pytorch, "convert", noted)
+    forms = pytorch.network_forms(job)
+    forms[""]()
+    assert made == []
+    assert forms[", folded"]() is forms[", folded"]()
+    assert len(made) == 1
 
 
 def test_what_ours_fused_is_told(job):
