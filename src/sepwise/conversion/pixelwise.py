@@ -11,6 +11,7 @@ from torch import Tensor, fx, nn
 
 from .activation import activations_of
 from .graph import Network, Site, stored
+from .rewriting import calls_of, hooked
 
 aten: Any = torch.ops.aten
 LAST, FIRST = (0, 2, 3, 1), (0, 3, 1, 2)
@@ -45,7 +46,7 @@ def write_pixelwise(network: Network) -> None:
     anything else stands between, nothing is written. A product with
     stored numbers, one for each channel, goes into the convolution before it.
     """
-    calls = Counter(n.target for n in network.graph.graph.nodes if n.op == "call_module")
+    calls = calls_of(network.graph.graph)
     for node in list(network.graph.graph.nodes):
         nodes = _between(network, node, calls) if node.users else None  # what was written already has none
         if nodes is not None:
@@ -118,7 +119,7 @@ def _write(network: Network, start: fx.Node, nodes: list[fx.Node]) -> None:
 
 
 def _is_linear(module: nn.Module) -> bool:
-    return type(module) is nn.Linear and not _hooked(module)
+    return type(module) is nn.Linear and not hooked(module)
 
 
 def _wrap(graph: fx.Graph, node: fx.Node) -> None:
@@ -156,7 +157,7 @@ def _channel_norm(module: nn.Module, first: bool) -> ChannelNorm | None:
     """The norm over channels that a module is seen to compute: over axis 1 of pictures (`first`), or over the last."""
     weight, bias, eps = (getattr(module, name, None) for name in ("weight", "bias", "eps"))
     shape = getattr(module, "normalized_shape", None)
-    if not isinstance(eps, float) or shape is None or len(shape) != 1 or _hooked(module) or list(module.children()):
+    if not isinstance(eps, float) or shape is None or len(shape) != 1 or hooked(module) or list(module.children()):
         return None
     held = next(iter(module.parameters()), torch.zeros(1))
     x = torch.randn(2, shape[0], 3, 2, generator=torch.Generator().manual_seed(0)).to(held)
@@ -179,11 +180,7 @@ def _any_layout(module: nn.Module) -> bool:
         found, laid = module(x.clone()), module(x.permute(*LAST).clone())
     except Exception:  # whatever it is, it does not do that
         return False
-    return not _hooked(module) and isinstance(found, Tensor) and torch.equal(found.permute(*LAST), laid)
-
-
-def _hooked(module: nn.Module) -> bool:
-    return bool(module._forward_hooks or module._forward_pre_hooks)
+    return not hooked(module) and isinstance(found, Tensor) and torch.equal(found.permute(*LAST), laid)
 
 
 def _fold_scale(network: Network, node: fx.Node, calls: Counter[Any]) -> None:

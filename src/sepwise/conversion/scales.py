@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import operator
-from collections import Counter
 
 import torch
 from torch import Tensor, fx, nn
 
 from .graph import Network, stored
+from .rewriting import calls_of, hooked
 
 
 def write_scales(network: Network) -> None:
     """Write `numbers * x`, and modules that multiply each channel by a number of theirs, as `x.mul(numbers)`."""
     graph = network.graph.graph
-    calls = Counter(node.target for node in graph.nodes if node.op == "call_module")
+    calls = calls_of(graph)
     for node in list(graph.nodes):
         if node.op == "call_function" and node.target is operator.mul and not node.kwargs:
             first, second = node.args
@@ -41,7 +41,7 @@ def _is_stored(network: Network, node: fx.Node) -> bool:
 def _scaling_parameter(module: nn.Module) -> str | None:
     """The name of the one parameter by which a module is seen to multiply the channels of (N, C, H, W)."""
     held = dict(module.named_parameters())
-    if len(held) != 1 or list(module.buffers()) or module._forward_hooks or module._forward_pre_hooks:
+    if len(held) != 1 or list(module.buffers()) or hooked(module):
         return None
     (name, numbers), *_ = held.items()
     if numbers.dim() != 1:
