@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections import Counter
 from typing import Any
 
@@ -15,6 +16,7 @@ from .rewriting import calls_of, hooked
 
 aten: Any = torch.ops.aten
 LAST, FIRST = (0, 2, 3, 1), (0, 3, 1, 2)
+PRODUCTS = (operator.mul, torch.mul)
 
 
 class ChannelNorm(nn.Module):
@@ -43,8 +45,8 @@ def write_pixelwise(network: Network) -> None:
     Layer norms over the last axis become `ChannelNorm`, linear layers pointwise convolutions, as do norms over channels
     of classes of their own, by what they do. Modules between them that keep the size of their input, such as the
     response norm of ConvNeXtV2, stay as they are between two permutations, which copy nothing in channels_last. Where
-    anything else stands between, nothing is written. A product with
-    stored numbers, one for each channel, goes into the convolution before it.
+    anything else stands between, nothing is written. A product with stored numbers, one for each channel, goes into
+    the convolution before it.
     """
     calls = calls_of(network.graph.graph)
     for node in list(network.graph.graph.nodes):
@@ -146,7 +148,7 @@ def _keeps_size(module: nn.Module, channels: int) -> bool:
 
 def _scale_of_last(network: Network, node: fx.Node) -> fx.Node | None:
     """The stored numbers, one for each entry of the last axis, by which a node multiplies its input."""
-    if node.target is not torch.mul or len(node.args) != 2 or not isinstance(node.args[1], fx.Node) or node.kwargs:
+    if node.target not in PRODUCTS or len(node.args) != 2 or not isinstance(node.args[1], fx.Node) or node.kwargs:
         return None
     numbers = _constant(network.graph, node.args[1])
     return None if numbers is None or numbers.dim() != 1 else node.args[1]
@@ -185,7 +187,7 @@ def _any_layout(module: nn.Module) -> bool:
 
 def _fold_scale(network: Network, node: fx.Node, calls: Counter[Any]) -> None:
     """Put a product with stored numbers, one for each channel, into the convolution before it."""
-    if not (node.op == "call_method" and node.target == "mul") and node.target not in (torch.mul, aten.mul.Tensor):
+    if not (node.op == "call_method" and node.target == "mul") and node.target not in (*PRODUCTS, aten.mul.Tensor):
         return
     if len(node.args) != 2 or not all(isinstance(arg, fx.Node) for arg in node.args) or node.kwargs:
         return

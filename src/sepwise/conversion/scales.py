@@ -12,7 +12,10 @@ from .rewriting import calls_of, hooked
 
 
 def write_scales(network: Network) -> None:
-    """Write `numbers * x`, and modules that multiply each channel by a number of theirs, as `x.mul(numbers)`."""
+    """Write `numbers * x` as `x * numbers`, and modules that multiply each channel by a number of theirs as well.
+
+    Other products stay as they are: sizes may be among them, which have to stay integers.
+    """
     graph = network.graph.graph
     calls = calls_of(graph)
     for node in list(graph.nodes):
@@ -20,14 +23,13 @@ def write_scales(network: Network) -> None:
             first, second = node.args
             if isinstance(first, fx.Node) and isinstance(second, fx.Node) and _is_stored(network, first):
                 node.args = (second, first)
-            node.target = torch.mul
         if node.op != "call_module" or calls[node.target] > 1 or len(node.args) != 1 or node.kwargs:
             continue
         name = _scaling_parameter(network.graph.get_submodule(str(node.target)))
         if name is not None:
             with graph.inserting_before(node):
                 numbers = graph.call_function(torch.reshape, (graph.get_attr(f"{node.target}.{name}"), (1, -1, 1, 1)))
-                scaled = graph.call_function(torch.mul, (node.args[0], numbers))
+                scaled = graph.call_function(operator.mul, (node.args[0], numbers))
             node.replace_all_uses_with(scaled)
             graph.erase_node(node)
     network.graph.recompile()
