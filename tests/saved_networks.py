@@ -1,14 +1,17 @@
 """A small fused network in which everything occurs that a file must keep, and archives to tamper with."""
 
 import json
+import subprocess
+import sys
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from chains import Block
 from plain_networks import settle
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from sepwise.conversion import FusedNetwork
@@ -34,6 +37,20 @@ def decide(fused: FusedNetwork) -> FusedNetwork:
     for place, block in enumerate(m for m in fused.modules() if isinstance(m, FusedBlock) and m.depthwise is None):
         block.stock = place % 2 == 1
     return fused
+
+
+def ours(fused: FusedNetwork) -> int:
+    """How many layers our kernels compute: the blocks that are not left to stock operations, and the pair."""
+    return sum(not m.stock for m in fused.modules() if isinstance(m, FusedBlock)) + 1
+
+
+def elsewhere(program: str, folder: Path, held: Mapping[str, Tensor], *arguments: Path | None) -> list[str]:
+    """What a program prints in a process and a folder of its own, given a file with the tensors and the arguments."""
+    save_file(dict(held), folder / "held.safetensors")
+    command = [sys.executable, "-c", program, str(folder / "held.safetensors"), *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=folder)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.split()
 
 
 def rewritten(path: Path, change: Callable[[str, bytes], bytes | None], to: Path) -> Path:

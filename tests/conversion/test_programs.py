@@ -183,9 +183,11 @@ def test_many_threads_at_once():
             torch.testing.assert_close(y, truth, rtol=1e-5, atol=1e-6)
 
 
-def test_the_first_separable_layer_of_a_chain_needs_no_row():
+def test_a_separable_layer_stands_in_a_row_with_others():
     model, x = settle(chain()), picture()
-    torch.testing.assert_close(fuse(model, x)(x), model(x), rtol=1e-5, atol=1e-6)
+    fused = fuse(model, x)
+    assert calls(fused, x) == 1
+    torch.testing.assert_close(fused(x), model(x), rtol=1e-5, atol=1e-6)
 
 
 def test_in_inference_mode_from_the_start():

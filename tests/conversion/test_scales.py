@@ -8,7 +8,7 @@ from chains import assert_same, pictures
 from plain_networks import settle
 from torch import Tensor, nn
 
-from sepwise.conversion import fuse
+from sepwise.conversion import export, fuse
 
 
 class Scale(nn.Module):
@@ -66,3 +66,17 @@ def test_a_module_that_does_something_else_stays(how):
     fused = fuse(model, x)
     assert fused.report.fused == {"depthwise": "depthwise 3x3, pointwise 4 to 4"}
     assert_same(fused, model, x)
+
+
+def test_a_product_of_sizes_stays_an_integer():
+    """As a tensor, `torch.export` could not follow it."""
+
+    class Turned(Scaled):
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.stem(x)
+            x = x.reshape(x.shape[0] * x.shape[1], -1).reshape(-1, 4, 9, 11)
+            return self.project(self.depthwise(x))
+
+    model, x = settle(Turned("")), pictures().float()
+    program = export(fuse(model, x), x).module()
+    assert_same(program, model, pictures(n=3).float(), 1e-5)

@@ -249,7 +249,7 @@ def test_any_single_record_of_a_conversion_makes_a_page(folder, number):
 def test_the_page_of_a_fused_network(folder):
     text = Seen(page(folder, fusion_records())).text
     for said in (
-        "1.9×\u00a0faster, the same first answer on 499 of 500 pictures".replace("\u00a0", " "),
+        "1.9× faster, the same first answer on 499 of 500 pictures",
         "blocks.0.conv_dw.safetensors",
         "resized to cover 293×256 (bicubic), the middle 256×224 cut out; mean 0.5, deviation 0.2;",
         "as timm's pretrained_cfg of blocks.0.conv_dw says",

@@ -2,23 +2,16 @@
 
 # pyright: reportArgumentType=false
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import save_file
-from saved_networks import network, pictures, with_mark
+from saved_networks import elsewhere, network, ours, pictures, with_mark
 from torch._inductor import config as inductor
 
 import sepwise
 from sepwise.errors import ModelError, OutputError, ShapeError, UnsupportedError
-from sepwise.nn import FusedBlock
 from sepwise.ops import native
-
-pytestmark = pytest.mark.skipif(native.PROBLEM is not None, reason=str(native.PROBLEM))
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +24,7 @@ def file(fused, tmp_path_factory) -> Path:
 PROGRAM = """
 import sys, torch
 from safetensors.torch import load_file
-library, file, held = sys.argv[1:]
+held, library, file = sys.argv[1:]
 torch.ops.load_library(library)
 network, held = torch._inductor.aoti_load_package(file), load_file(held)
 for batch in (1, 3):
@@ -44,12 +37,8 @@ print(torch.ops.sepwise.packed_weights()[2], *(name for name in sys.modules if n
 @pytest.mark.timeout(1200)  # a compiler works
 def test_another_process_without_sepwise_runs_our_kernels(fused, file, tmp_path):
     x = pictures(3)
-    save_file({"x": x, "y": fused(x)}, tmp_path / "held.safetensors")
-    arguments = [sys.executable, "-c", PROGRAM, str(native.LIBRARY), str(file), str(tmp_path / "held.safetensors")]
-    done = subprocess.run(arguments, capture_output=True, text=True, cwd=tmp_path, env=os.environ)
-    assert done.returncode == 0, done.stderr
-    blocks = [m for m in fused.modules() if isinstance(m, FusedBlock) and not m.stock]
-    assert done.stdout.split() == [str(2 * (len(blocks) + 1))]  # with the pair, at each size
+    printed = elsewhere(PROGRAM, tmp_path, {"x": x, "y": fused(x)}, native.LIBRARY, file)
+    assert printed == [str(2 * ours(fused))]  # at each size
 
 
 @pytest.mark.slow

@@ -3,14 +3,12 @@
 # pyright: reportArgumentType=false
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
-from saved_networks import decide, network, pictures, rewritten, with_mark
+from safetensors.torch import load_file
+from saved_networks import decide, elsewhere, network, ours, pictures, rewritten, with_mark
 from torch import nn
 
 import sepwise
@@ -92,7 +90,8 @@ import sys, torch
 from safetensors.torch import load_file
 import sepwise
 from sepwise.ops.native import packed_weights
-network, held = sepwise.load_fused(sys.argv[1]), load_file(sys.argv[2])
+held, file = sys.argv[1:]
+network, held = sepwise.load_fused(file), load_file(held)
 assert packed_weights().packed == 0
 assert torch.equal(network(held["x"]), held["y"])
 print(packed_weights().packed, *({"chains", "plain_networks", "saved_networks"} & sys.modules.keys()))
@@ -101,12 +100,8 @@ print(packed_weights().packed, *({"chains", "plain_networks", "saved_networks"} 
 
 def test_another_process_without_the_model_runs_our_kernels(fused, file, tmp_path):
     x = pictures(3)
-    save_file({"x": x, "y": layer_by_layer(fused, x)}, tmp_path / "held.safetensors")
-    arguments = [sys.executable, "-c", PROGRAM, str(file), str(tmp_path / "held.safetensors")]
-    done = subprocess.run(arguments, capture_output=True, text=True, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    blocks = [m for m in fused.modules() if isinstance(m, sepwise.nn.FusedBlock) and not m.stock]
-    assert done.stdout.split() == [str(len(blocks) + 1)]  # with the pair
+    printed = elsewhere(PROGRAM, tmp_path, {"x": x, "y": layer_by_layer(fused, x)}, file)
+    assert printed == [str(ours(fused))]
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64], ids=str)

@@ -16,12 +16,12 @@ from ..conversion import FusedNetwork
 from ..conversion.agreed import answer_of
 from ..conversion.stock import stock_calls
 from ..errors import PictureError
-from ..extras import require
 from ..measure import measure_latency
 from ..sources.batches import prepare
 from ..sources.models import LoadedModel
 from ..sources.pictures import Picture, find_pictures
 from .latency import runner
+from .pictured import image_of, top
 from .progress import Progress
 
 SHOWN, TOP, ROUNDS = 12, 5, 7
@@ -75,9 +75,9 @@ class Compared:
         for number, seen in enumerate(self.worst):
             path = f"pictures/{number}.png"
             x = _prepared(seen.picture, self.loaded)
-            _image(x[0], self.loaded).save(folder / path)
+            image_of(x[0], self.loaded).save(folder / path)
             both = [answer_of(network(x))[0] for network in (self.loaded.model, self.fused)]
-            tops = [_top(scores) if seen.best else [] for scores in both]
+            tops = [top(scores, TOP) if seen.best else [] for scores in both]
             yield records.here(
                 "fusion.picture",
                 {
@@ -195,18 +195,6 @@ def _answers(
 def _prepared(picture: Picture, loaded: LoadedModel) -> Tensor:
     options = (loaded.size, loaded.mean, loaded.std, loaded.channels, loaded.interpolation, loaded.crop)
     return prepare(picture.decode(), *options)[None]
-
-
-def _image(x: Tensor, loaded: LoadedModel) -> Any:
-    """A prepared picture as the network sees it, as a picture file can hold it."""
-    mean, std = (torch.tensor(v).view(-1, 1, 1) for v in (loaded.mean, loaded.std))
-    plain = ((x * std + mean).clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy()
-    return require("PIL.Image", "writing pictures").fromarray(plain.squeeze())
-
-
-def _top(scores: Tensor) -> list[tuple[int, float]]:
-    best = scores.softmax(0).topk(min(TOP, len(scores)))
-    return list(zip(best.indices.tolist(), best.values.tolist(), strict=True))
 
 
 def _times(model: nn.Module, fused: FusedNetwork, x: Tensor, form: str) -> dict[str, float]:

@@ -17,6 +17,7 @@ from ..saving import save_onnx
 from ..sources.weights import save_weights
 from .comparing import compared
 from .facts import facts_of
+from .formats import NEEDS
 from .latency import latency
 from .others import alone, beside, curve_of, front_of
 from .outcome import Outcome
@@ -34,7 +35,7 @@ def run(job: Job) -> Outcome:
     check_results(job.out, job.overwrite)
     for module in ("safetensors", "jinja2", "PIL", *(["lightning_fabric"] if job.recovery else [])):
         require(module, "converting a model")
-    for module in ("onnx", "onnxscript") if job.onnx else ():
+    for module in NEEDS["onnx"] if job.onnx else ():
         require(module, "writing ONNX")
     if job.plan is None:
         check_budget(job.budget)

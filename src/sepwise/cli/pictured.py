@@ -15,9 +15,10 @@ from ..conversion.agreed import answer_of
 from ..extras import require
 from ..measure import Agreement
 from ..nn import FactoredConv
+from ..sources.models import LoadedModel
 from .request import Job
 
-PICTURED = 4
+PICTURED, TOP = 4, 3  # pictures, and classes of each
 
 
 @torch.no_grad()
@@ -26,13 +27,10 @@ def pictures_of(
 ) -> Iterator[records.Record]:
     """The first held-out pictures with what both networks make of them."""
     (folder / "pictures").mkdir()
-    mean, std = (torch.tensor(v).view(-1, 1, 1) for v in (job.loaded.mean, job.loaded.std))
     for number, (name, x) in enumerate(job.shown[:PICTURED]):
         before, after = answer_of(dense(x))[0], answer_of(separable(x))[0]
-        plain = ((x[0] * std + mean).clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy()
         value: dict[str, Any] = {"name": name, "input": f"pictures/{number}-input.png"}
-        image = require("PIL.Image", "writing pictures").fromarray(plain.squeeze())
-        image.save(folder / value["input"])
+        image_of(x[0], job.loaded).save(folder / value["input"])
         if kind == "maps" and before.dim() == 3:
             maps = {
                 "dense": report.pictures.map_picture(before[0].numpy()),
@@ -45,13 +43,22 @@ def pictures_of(
             alone = Agreement("maps").update(after[None], before[None])
             value |= {"f1": alone.f1, "mean_absolute_difference": alone.mean_absolute_difference}
         elif kind == "classes":
-            value |= {"dense_top": _top(before), "separable_top": _top(after)}
+            for which, scores in (("dense_top", before), ("separable_top", after)):
+                value[which] = [[f"class {i}", share] for i, share in top(scores, TOP)]
         yield records.here("picture", value)
 
 
-def _top(scores: Tensor, count: int = 3) -> list[list[Any]]:
+def image_of(x: Tensor, loaded: LoadedModel) -> Any:
+    """A prepared picture as the network sees it, as a picture file can hold it."""
+    mean, std = (torch.tensor(v).view(-1, 1, 1) for v in (loaded.mean, loaded.std))
+    plain = ((x * std + mean).clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy()
+    return require("PIL.Image", "writing pictures").fromarray(plain.squeeze())
+
+
+def top(scores: Tensor, count: int) -> list[tuple[int, float]]:
+    """The classes with the largest shares of a picture, and these shares."""
     best = scores.softmax(0).topk(min(count, len(scores)))
-    return [[f"class {i}", p] for i, p in zip(best.indices.tolist(), best.values.tolist(), strict=True)]
+    return list(zip(best.indices.tolist(), best.values.tolist(), strict=True))
 
 
 def kernels_of(dense: nn.Module, separable: nn.Module, plan: Plan, folder: Path) -> Iterator[records.Record]:

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
 from ..ops.activations import ACTIVATIONS
+from .rewriting import hooked
 
 aten: Any = torch.ops.aten
 
@@ -68,7 +69,7 @@ def activations_of(graph: fx.GraphModule, node: fx.Node) -> list[str] | None:
 
 
 def _of_module(module: nn.Module) -> list[str] | None:
-    if module._forward_hooks or module._forward_pre_hooks:
+    if hooked(module):
         return None
     if type(module) is nn.Sequential:
         parts = [_of_module(part) for part in module]

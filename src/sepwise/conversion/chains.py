@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -19,7 +18,7 @@ from .activation import activations_of
 from .graph import FUNCTIONAL, NORMS, Network
 from .pair import Pair, why_not_pair
 from .pixelwise import ChannelNorm
-from .rewriting import CONV_CALLS, CONVS
+from .rewriting import CONV_CALLS, CONVS, calls_of, hooked
 from .same_padding import geometry_of
 
 aten: Any = torch.ops.aten
@@ -178,7 +177,7 @@ def _zero_pads(graph: fx.GraphModule, node: fx.Node, axes: int) -> Pads | None:
     if node.op == "call_module":
         module = graph.get_submodule(str(node.target))
         plain = type(module) in (nn.ZeroPad1d, nn.ZeroPad2d, nn.ConstantPad1d, nn.ConstantPad2d)
-        if plain and not module._forward_hooks and not module._forward_pre_hooks and module.value == 0:
+        if plain and not hooked(module) and module.value == 0:
             flat = module.padding
     elif node.op == "call_function" and node.target in (F.pad, aten.pad.default, aten.constant_pad_nd.default):
         rest = [v for v in (*node.args[2:], *node.kwargs.values()) if v not in ("constant", None, 0)]
@@ -194,7 +193,7 @@ def _is_depthwise(module: nn.Module) -> bool:
 
 
 def _called_often(network: Network, node: fx.Node) -> str | None:
-    calls = Counter(n.target for n in network.graph.graph.nodes if n.op == "call_module")[node.target]
+    calls = calls_of(network.graph.graph)[node.target]
     return None if calls == 1 else f"it is called {calls} times, each time on other inputs"
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
 from typing import Any, cast
 
@@ -13,7 +12,7 @@ from ..errors import ModelError
 from ..nn import FactoredConv
 from ..nn.dense import DenseConv
 from .graph import NORMS, Network, stored
-from .rewriting import CONVS
+from .rewriting import CONVS, calls_of, hooked
 from .same_padding import geometry_of
 
 
@@ -58,17 +57,16 @@ def scale_shift_of(norm: nn.Module) -> tuple[Tensor, Tensor] | None:
 
 
 def _ends_in_convolution(network: Network) -> Iterator[tuple[str, fx.Node]]:
-    calls = Counter(n.target for n in network.graph.graph.nodes if n.op == "call_module")
+    calls = calls_of(network.graph.graph)
     sites = {site.node for site in network.sites}
     for node in list(network.graph.graph.nodes):
         if node in sites:
             yield str(node.target), node
         elif node.op == "call_module" and calls[node.target] == 1:
             layer = network.graph.get_submodule(str(node.target))
-            hooked = layer._forward_hooks or layer._forward_pre_hooks
             if isinstance(layer, CONVS) and not isinstance(geometry_of(network, str(node.target), layer), str):
                 yield str(node.target), node
-            if isinstance(layer, FactoredConv) and not hooked and getattr(layer, "activation", None) is None:
+            if isinstance(layer, FactoredConv) and not hooked(layer) and getattr(layer, "activation", None) is None:
                 yield str(node.target), node
 
 
@@ -83,7 +81,7 @@ def _norm_module(network: Network, node: fx.Node) -> tuple[tuple[Tensor, Tensor]
 
 def what_stays(norm: nn.Module) -> nn.Module | None:
     """What the module does after normalizing; None when that is unknown."""
-    if norm._forward_hooks or norm._forward_pre_hooks:
+    if hooked(norm):
         return None
     if type(norm) in NORMS:
         return nn.Identity()

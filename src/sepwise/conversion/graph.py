@@ -6,7 +6,6 @@ import copy
 import inspect
 import operator
 import warnings
-from collections import Counter
 from contextlib import redirect_stderr
 from dataclasses import dataclass
 from io import StringIO
@@ -19,7 +18,7 @@ from torch.utils import _pytree as pytree
 from ..errors import ModelError
 from ..nn import FactoredConv, FusedBlock
 from ..nn.dense import DenseConv
-from .rewriting import CONV_CALLS, CONVS, lift_convolutions, out_of_place, why_not_convertible
+from .rewriting import CONV_CALLS, CONVS, calls_of, lift_convolutions, out_of_place, why_not_convertible
 
 FUNCTIONAL = {torch.nn.functional.conv1d, torch.nn.functional.conv2d, torch.nn.functional.conv3d}
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
@@ -171,7 +170,7 @@ def is_exported(model: nn.Module) -> bool:
 
 def _find_sites(graph: fx.GraphModule, refused: dict[fx.Node, tuple[str, str]]) -> tuple[list[Site], dict[str, str]]:
     read = {str(n.target).rpartition(".")[0] for n in graph.graph.nodes if n.op == "get_attr"}
-    calls = Counter(n.target for n in graph.graph.nodes if n.op == "call_module")
+    calls = calls_of(graph.graph)
     sites: list[Site] = []
     left_out: dict[str, str] = {}
     for node in graph.graph.nodes:

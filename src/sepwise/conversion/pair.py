@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass, replace
 
 import torch
@@ -14,6 +13,7 @@ from ..nn import CPConv1d, CPConv2d, FactoredConv, SeparableConv1d, SeparableCon
 from ..nn.dense import CONV, DenseConv
 from .fold import scale_shift_of
 from .graph import NORMS, Network
+from .rewriting import calls_of, hooked
 
 LAYERS: dict[int, type[SeparableConv1d] | type[SeparableConv2d]] = {1: SeparableConv1d, 2: SeparableConv2d}
 
@@ -122,7 +122,7 @@ def why_not_pair(layer: FactoredConv) -> str | None:
     assert isinstance(layer, SeparableConv1d | SeparableConv2d)
     if layer.conv.groups > 1:
         return f"its pointwise step has {layer.conv.groups} groups; one operation mixes all channels"
-    if layer._forward_hooks or layer._forward_pre_hooks:
+    if hooked(layer):
         return "it carries forward hooks, which would be lost"
     norm = layer.between_norm
     if norm is not None and (type(norm) not in NORMS or scale_shift_of(norm) is None or norm._forward_hooks):
@@ -133,13 +133,13 @@ def why_not_pair(layer: FactoredConv) -> str | None:
 def open_cp(network: Network) -> None:
     """Write each CP layer of the graph as a pointwise convolution and a separable layer, which it is a chain of."""
     graph = network.graph
-    calls = Counter(n.target for n in graph.graph.nodes if n.op == "call_module")
+    calls = calls_of(graph.graph)
     for node in list(graph.graph.nodes):
         name = str(node.target)
         layer = graph.get_submodule(name) if node.op == "call_module" else None
         if not isinstance(layer, CPConv1d | CPConv2d) or layer.conv.groups > 1 or calls[node.target] > 1:
             continue
-        if layer._forward_hooks or layer._forward_pre_hooks:
+        if hooked(layer):
             continue
         into, depthwise, out = layer.weights
         parts = nn.Module()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import operator
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
@@ -19,7 +18,7 @@ from .activation import activations_of
 from .blocks import SUMS
 from .fold import scale_shift_of, what_stays
 from .graph import Network, Site
-from .rewriting import CONVS
+from .rewriting import CONVS, calls_of
 
 
 @dataclass(frozen=True)
@@ -47,7 +46,7 @@ def merge_parallel(network: Network) -> dict[str, list[str]]:
     """
     merged: dict[str, list[str]] = {}
     graph = network.graph.graph
-    calls = Counter(node.target for node in graph.nodes if node.op == "call_module")
+    calls = calls_of(graph)
     inner: set[fx.Node] = set()
     for node in reversed(list(graph.nodes)):  # the last sum first: it takes in those that it adds up
         terms = [] if node in inner else _terms(network, node, inner)

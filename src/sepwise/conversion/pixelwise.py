@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections import Counter
 from typing import Any
 
@@ -11,9 +12,11 @@ from torch import Tensor, fx, nn
 
 from .activation import activations_of
 from .graph import Network, Site, stored
+from .rewriting import calls_of, hooked
 
 aten: Any = torch.ops.aten
 LAST, FIRST = (0, 2, 3, 1), (0, 3, 1, 2)
+PRODUCTS = (operator.mul, torch.mul)
 
 
 class ChannelNorm(nn.Module):
@@ -42,10 +45,10 @@ def write_pixelwise(network: Network) -> None:
     Layer norms over the last axis become `ChannelNorm`, linear layers pointwise convolutions, as do norms over channels
     of classes of their own, by what they do. Modules between them that keep the size of their input, such as the
     response norm of ConvNeXtV2, stay as they are between two permutations, which copy nothing in channels_last. Where
-    anything else stands between, nothing is written. A product with
-    stored numbers, one for each channel, goes into the convolution before it.
+    anything else stands between, nothing is written. A product with stored numbers, one for each channel, goes into
+    the convolution before it.
     """
-    calls = Counter(n.target for n in network.graph.graph.nodes if n.op == "call_module")
+    calls = calls_of(network.graph.graph)
     for node in list(network.graph.graph.nodes):
         nodes = _between(network, node, calls) if node.users else None  # what was written already has none
         if nodes is not None:
@@ -118,7 +121,7 @@ def _write(network: Network, start: fx.Node, nodes: list[fx.Node]) -> None:
 
 
 def _is_linear(module: nn.Module) -> bool:
-    return type(module) is nn.Linear and not _hooked(module)
+    return type(module) is nn.Linear and not hooked(module)
 
 
 def _wrap(graph: fx.Graph, node: fx.Node) -> None:
@@ -145,7 +148,7 @@ def _keeps_size(module: nn.Module, channels: int) -> bool:
 
 def _scale_of_last(network: Network, node: fx.Node) -> fx.Node | None:
     """The stored numbers, one for each entry of the last axis, by which a node multiplies its input."""
-    if node.target is not torch.mul or len(node.args) != 2 or not isinstance(node.args[1], fx.Node) or node.kwargs:
+    if node.target not in PRODUCTS or len(node.args) != 2 or not isinstance(node.args[1], fx.Node) or node.kwargs:
         return None
     numbers = _constant(network.graph, node.args[1])
     return None if numbers is None or numbers.dim() != 1 else node.args[1]
@@ -156,7 +159,7 @@ def _channel_norm(module: nn.Module, first: bool) -> ChannelNorm | None:
     """The norm over channels that a module is seen to compute: over axis 1 of pictures (`first`), or over the last."""
     weight, bias, eps = (getattr(module, name, None) for name in ("weight", "bias", "eps"))
     shape = getattr(module, "normalized_shape", None)
-    if not isinstance(eps, float) or shape is None or len(shape) != 1 or _hooked(module) or list(module.children()):
+    if not isinstance(eps, float) or shape is None or len(shape) != 1 or hooked(module) or list(module.children()):
         return None
     held = next(iter(module.parameters()), torch.zeros(1))
     x = torch.randn(2, shape[0], 3, 2, generator=torch.Generator().manual_seed(0)).to(held)
@@ -179,16 +182,12 @@ def _any_layout(module: nn.Module) -> bool:
         found, laid = module(x.clone()), module(x.permute(*LAST).clone())
     except Exception:  # whatever it is, it does not do that
         return False
-    return not _hooked(module) and isinstance(found, Tensor) and torch.equal(found.permute(*LAST), laid)
-
-
-def _hooked(module: nn.Module) -> bool:
-    return bool(module._forward_hooks or module._forward_pre_hooks)
+    return not hooked(module) and isinstance(found, Tensor) and torch.equal(found.permute(*LAST), laid)
 
 
 def _fold_scale(network: Network, node: fx.Node, calls: Counter[Any]) -> None:
     """Put a product with stored numbers, one for each channel, into the convolution before it."""
-    if not (node.op == "call_method" and node.target == "mul") and node.target not in (torch.mul, aten.mul.Tensor):
+    if not (node.op == "call_method" and node.target == "mul") and node.target not in (*PRODUCTS, aten.mul.Tensor):
         return
     if len(node.args) != 2 or not all(isinstance(arg, fx.Node) for arg in node.args) or node.kwargs:
         return

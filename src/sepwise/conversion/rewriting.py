@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import operator
+from collections import Counter
 from typing import Any
 
 import torch
@@ -169,6 +170,16 @@ def _is_part(node: Any) -> bool:
     return False
 
 
+def hooked(module: nn.Module) -> bool:
+    """Whether a module calls something besides its `forward`, which would be lost with it."""
+    return bool(module._forward_hooks or module._forward_pre_hooks)
+
+
+def calls_of(graph: fx.Graph) -> Counter[Any]:
+    """Name of a module -> how many nodes call it."""
+    return Counter(node.target for node in graph.nodes if node.op == "call_module")
+
+
 def why_not_convertible(conv: DenseConv) -> str | None:
     """The reason a convolution may not be replaced by a chain of others; None when it may.
 
@@ -177,7 +188,7 @@ def why_not_convertible(conv: DenseConv) -> str | None:
     reason = why_not_dense(conv, conv.weight.dim() - 2)
     if reason:
         return reason
-    if conv._forward_hooks or conv._forward_pre_hooks:
+    if hooked(conv):
         return "it carries forward hooks, which would be lost"
     if not bool(conv.weight.isfinite().all()):
         raise ModelError("a convolution weight holds NaN or Inf; repair or reload the weights first")

@@ -10,7 +10,7 @@ from ..geometry import Geometry
 from ..nn.dense import DenseConv, shape_of_dense
 from ..ops.conv import convolve
 from .graph import Network
-from .rewriting import CONVS
+from .rewriting import CONVS, hooked
 
 SIZES = (11, 12, 14)  # that tell "same" padding at strides of 1 to 4 from any other
 
@@ -32,8 +32,7 @@ def geometry_of(network: Network, name: str, conv: DenseConv) -> Geometry | str:
 @torch.no_grad()
 def _same(conv: DenseConv) -> Geometry | None:
     """The geometry with "same" padding, when that is what a module of a class of its own computes."""
-    hooked = conv._forward_hooks or conv._forward_pre_hooks
-    if type(conv) in CONVS or hooked or conv.padding_mode != "zeros":
+    if type(conv) in CONVS or hooked(conv) or conv.padding_mode != "zeros":
         return None
     axes = conv.weight.dim() - 2
     geometry = replace(Geometry.of(conv.kernel_size, conv.stride, 0, conv.dilation), padding="same")

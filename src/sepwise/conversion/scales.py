@@ -3,31 +3,33 @@
 from __future__ import annotations
 
 import operator
-from collections import Counter
 
 import torch
 from torch import Tensor, fx, nn
 
 from .graph import Network, stored
+from .rewriting import calls_of, hooked
 
 
 def write_scales(network: Network) -> None:
-    """Write `numbers * x`, and modules that multiply each channel by a number of theirs, as `x.mul(numbers)`."""
+    """Write `numbers * x` as `x * numbers`, and modules that multiply each channel by a number of theirs as well.
+
+    Other products stay as they are: sizes may be among them, which have to stay integers.
+    """
     graph = network.graph.graph
-    calls = Counter(node.target for node in graph.nodes if node.op == "call_module")
+    calls = calls_of(graph)
     for node in list(graph.nodes):
         if node.op == "call_function" and node.target is operator.mul and not node.kwargs:
             first, second = node.args
             if isinstance(first, fx.Node) and isinstance(second, fx.Node) and _is_stored(network, first):
                 node.args = (second, first)
-            node.target = torch.mul
         if node.op != "call_module" or calls[node.target] > 1 or len(node.args) != 1 or node.kwargs:
             continue
         name = _scaling_parameter(network.graph.get_submodule(str(node.target)))
         if name is not None:
             with graph.inserting_before(node):
                 numbers = graph.call_function(torch.reshape, (graph.get_attr(f"{node.target}.{name}"), (1, -1, 1, 1)))
-                scaled = graph.call_function(torch.mul, (node.args[0], numbers))
+                scaled = graph.call_function(operator.mul, (node.args[0], numbers))
             node.replace_all_uses_with(scaled)
             graph.erase_node(node)
     network.graph.recompile()
@@ -41,7 +43,7 @@ def _is_stored(network: Network, node: fx.Node) -> bool:
 def _scaling_parameter(module: nn.Module) -> str | None:
     """The name of the one parameter by which a module is seen to multiply the channels of (N, C, H, W)."""
     held = dict(module.named_parameters())
-    if len(held) != 1 or list(module.buffers()) or module._forward_hooks or module._forward_pre_hooks:
+    if len(held) != 1 or list(module.buffers()) or hooked(module):
         return None
     (name, numbers), *_ = held.items()
     if numbers.dim() != 1:

@@ -86,16 +86,12 @@ def _kernel(network: FusedNetwork) -> str:
     """What computes a fused segment: its steps, in order."""
     words = []
     for module in network.network.modules():
-        if isinstance(module, SeparableConv1d | SeparableConv2d):
+        if isinstance(module, SeparableConv1d | SeparableConv2d | FusedBlock):
+            block = isinstance(module, FusedBlock)
             compiled = native.PROBLEM is None and module.pointwise.dtype in cpu.DTYPES
-            words.append(
-                "depthwise and pointwise " + ("in one compiled operation" if compiled else "in stock operations")
-            )
-        elif isinstance(module, FusedBlock):
-            compiled = native.PROBLEM is None and module.pointwise.dtype in cpu.DTYPES and not module.stock
-            words.append(
-                f"{module.extra_repr()} " + ("in one compiled operation" if compiled else "in stock operations")
-            )
+            compiled = compiled and not (block and module.stock)
+            what = module.extra_repr() if block else "depthwise and pointwise"
+            words.append(f"{what} in " + ("one compiled operation" if compiled else "stock operations"))
         elif isinstance(module, FactoredConv):
             words.append(", ".join(f"{step.name} {'x'.join(map(str, step.geometry.kernel))}" for step in module.steps))
         elif isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d):

@@ -18,8 +18,8 @@ from .parallel import merge_parallel
 def stock_calls(network: nn.Module, x: Tensor) -> dict[str, Callable[[], object]]:
     """The eager forms of a network in stock operations, as it is and with its normalizations folded.
 
-    There parallel convolutions that are added up become one, too, as those who trained them so would write them. Layers
-    of ours would not be stock by themselves, so such a network is exported first.
+    With the latter, parallel convolutions that are added up become one as well, as the authors of such networks run
+    them. Layers of ours are no stock operations, so a network that holds some is exported first.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # torch's own remark on copies of programs it exported

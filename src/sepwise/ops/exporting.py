@@ -23,7 +23,7 @@ def _exports_ours() -> bool:
 
 @contextmanager
 def operators_exported() -> Iterator[None]:
-    """Within it, exported programs call our operators where the network would: no gradient is asked for."""
+    """Within it, exported programs call our operators wherever the network would call them without gradients."""
     token = _ours.set(True)
     try:
         with torch.no_grad():

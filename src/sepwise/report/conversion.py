@@ -155,10 +155,10 @@ def headline(costs: Sequence[Cost], latency: Record | None, agreements: Sequence
     factors = {cost.what: cost.factor for cost in costs if cost.factor}
     for what, noun in (("network.macs", "multiplications"), ("network.parameters", "parameters")):
         if what in factors:
-            parts.append(_compared(factors[what], "fewer " + noun, "more " + noun))
+            parts.append(numerals.compared(factors[what], "fewer " + noun, "more " + noun))
             break
     if latency:
-        parts.append(_compared(latency.value, "faster", "slower"))
+        parts.append(numerals.compared(latency.value, "faster", "slower"))
     measured = {a.metric: a for a in agreements}
     for metric in METRICS:
         if metric in measured:
@@ -193,7 +193,7 @@ def _alone(
 
 def _speed(ratio: Any) -> str:
     good = numerals.is_number(ratio) and ratio > 0
-    return _compared(ratio, "faster", "slower") if good else numerals.NONE
+    return numerals.compared(ratio, "faster", "slower") if good else numerals.NONE
 
 
 def _positive(record: Record | None) -> Record | None:
@@ -206,10 +206,6 @@ def _fused(record: Record) -> str:
     if not numerals.is_number(pairs) or not numerals.is_number(left):
         return numerals.NONE
     return f"{numerals.count(pairs)} of {numerals.count(pairs + left)} layers as one operation each"
-
-
-def _compared(factor: float, gain: str, loss: str) -> str:
-    return f"{numerals.times(factor)} {gain}" if factor >= 1 else f"{numerals.times(1 / factor)} {loss}"
 
 
 def _budget(budget: Any) -> str:

@@ -55,7 +55,7 @@ def headline(latency: Mapping[str, Any], answers: Mapping[str, Any]) -> str:
     parts = []
     ratio = latency.get("ratio")
     if numerals.is_number(ratio) and ratio > 0:
-        parts.append(f"{numerals.times(max(ratio, 1 / ratio))} {'faster' if ratio >= 1 else 'slower'}")
+        parts.append(numerals.compared(ratio, "faster", "slower"))
     if numerals.is_number(answers.get("same")):
         same, count = (numerals.count(answers[key]) for key in ("same", "count"))
         parts.append(f"the same first answer on {same} of {count} pictures")

@@ -49,6 +49,15 @@ def times(value: Any) -> str:
     return f"{value:,.0f}×" if value >= 9.95 else f"{value:.1f}×" if value >= 0.995 else f"{value:.2g}×"
 
 
+def compared(factor: float, gain: str, loss: str) -> str:
+    """A positive ratio as what was won, or lost.
+
+    >>> compared(4, "faster", "slower"), compared(0.5, "faster", "slower")
+    ('4.0× faster', '2.0× slower')
+    """
+    return f"{times(factor)} {gain}" if factor >= 1 else f"{times(1 / factor)} {loss}"
+
+
 def degree(value: Any) -> str:
     """A number of agreement or difference, usually from 0 to 1; what is not quite 1 is never written as 1.
 

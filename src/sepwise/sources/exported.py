@@ -67,7 +67,7 @@ def load_program(path: str | Path, *, ours: bool = False) -> ExportedProgram:
     return program
 
 
-def why_refused(archive: package.PT2ArchiveReader, ours: bool = False) -> str | None:
+def why_refused(archive: package.PT2ArchiveReader, ours: bool) -> str | None:
     """The reason this archive is not loaded, as a sentence; None when nothing in it would run on loading.
 
     Raises WeightsError when a pickle in it holds something else than tensors.
