@@ -31,27 +31,36 @@ struct Simple {
   const void* gate;
 };
 
-constexpr int64_t most_together = 256;
+constexpr int64_t most_together = 256, in_registers = 32;
 
-// A job: so many channels of one picture. Rows are summed by themselves first: many numbers in one sum would round badly.
-template <class T>
-void mean_of_some(void* context, int64_t index) {
-  const Simple& mean = *static_cast<Simple*>(context);
-  const int64_t channels = mean.x->channels, width = mean.x->width, height = mean.x->height;
-  const int64_t groups = (channels + most_together - 1) / most_together;
-  const int64_t image = index / groups, first = index % groups * most_together;
-  const int64_t some = std::min(most_together, channels - first);
-  const T* x = static_cast<const T*>(mean.from) + image * height * width * channels + first;
-  T* y = static_cast<T*>(mean.to) + image * channels + first;
-  float all[most_together] = {}, line[most_together];
-  for (int64_t row = 0; row < height; row++) {
+// The mean of `count` channels, which are IN_REGISTERS where that is not 0. Rows are summed by themselves first: many
+// numbers in one sum would round badly.
+template <class T, int64_t IN_REGISTERS>
+void mean_of(const Value& value, const T* x, T* y, int64_t count) {
+  float all[in_registers] = {}, line[in_registers];
+  const int64_t some = IN_REGISTERS ? IN_REGISTERS : count;
+  for (int64_t row = 0; row < value.height; row++) {
     std::fill(line, line + some, 0.0f);
-    for (int64_t column = 0; column < width; column++, x += channels)
+    for (int64_t column = 0; column < value.width; column++, x += value.channels)
       for (int64_t c = 0; c < some; c++) line[c] += number(x + c);
     for (int64_t c = 0; c < some; c++) all[c] += line[c];
   }
-  const float pixels = static_cast<float>(height * width);
+  const float pixels = static_cast<float>(value.height * value.width);
   for (int64_t c = 0; c < some; c++) put(y + c, all[c] / pixels);
+}
+
+// A job: so many channels of one picture.
+template <class T>
+void mean_of_some(void* context, int64_t index) {
+  const Simple& mean = *static_cast<Simple*>(context);
+  const Value& value = *mean.x;
+  const int64_t groups = (value.channels + most_together - 1) / most_together, image = index / groups;
+  const int64_t begin = index % groups * most_together, end = std::min(begin + most_together, value.channels);
+  const T* x = static_cast<const T*>(mean.from) + image * value.height * value.width * value.channels;
+  T* y = static_cast<T*>(mean.to) + image * value.channels;
+  int64_t c = begin;
+  for (; c + in_registers <= end; c += in_registers) mean_of<T, in_registers>(value, x + c, y + c, in_registers);
+  if (c < end) mean_of<T, 0>(value, x + c, y + c, end - c);
 }
 
 // A job: one row of one picture.

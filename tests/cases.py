@@ -32,6 +32,8 @@ class Block(Case):
 
     expanded    channels of x, which a pointwise step expands to `channels` first; 0: there is none
     dense       the kernel is that of the last step; there is no depthwise one
+    bare        there is no last step. Only programs know such calls, and the next
+    gated       x is multiplied with a number for each channel of each picture; there is no depthwise step
     """
 
     expanded: int = 0
@@ -39,6 +41,8 @@ class Block(Case):
     normalized: bool = False
     residual: bool = False
     dense: bool = False
+    bare: bool = False
+    gated: bool = False
 
 
 def pads(padding: Any, size: Sequence[int], extents: Sequence[int], stride: Sequence[int]) -> list[tuple[int, int]]:
@@ -145,4 +149,31 @@ BLOCKS = [
     Block("added", 33, 65, (5, 6), padding=1, residual=True, activation="relu"),
     Block("added, three channels", 33, 3, (5, 6), padding=1, residual=True, stride=2),
     Block("empty batch, expanded", 4, 6, (6, 5), padding=1, batch=0, expanded=3),
+]
+
+# Layers that only programs know.
+STEPS = [
+    Block("bare", 40, 40, (9, 11), padding=1, between="relu6", bare=True, depthwise_bias=True, bias=False),
+    Block("bare, one channel", 1, 1, (3, 2), padding=1, bare=True, bias=False),
+    Block("bare, three channels", 3, 3, (5, 7), (5, 5), padding=2, stride=2, bare=True, bias=False),
+    Block("bare, one past two vectors", 65, 65, (6, 40), padding=1, bare=True, bias=False, batch=3),
+    Block(
+        "bare, expanded",
+        72,
+        72,
+        (9, 11),
+        (5, 5),
+        padding=2,
+        stride=2,
+        expanded=24,
+        widening="relu",
+        bare=True,
+        bias=False,
+    ),
+    Block("bare, expanded, wide", 18, 18, (3, 300), padding=1, expanded=5, between="silu", bare=True, bias=False),
+    Block("gated", 40, 72, (9, 7), kernel=(0, 0), gated=True, activation="relu"),
+    Block("gated, one channel", 1, 1, (3, 3), kernel=(0, 0), gated=True, batch=3),
+    Block("gated, added", 17, 33, (7, 40), kernel=(0, 0), gated=True, residual=True, batch=2),
+    Block("gated, normalized", 37, 20, (6, 5), kernel=(0, 0), gated=True, normalized=True),
+    Block("gated, long reduction", 400, 5, (3, 3), kernel=(0, 0), gated=True),
 ]

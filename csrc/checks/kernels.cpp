@@ -25,12 +25,12 @@ namespace {
 struct Case {
   std::string name;
   Conv conv;
-  bool bias, depthwise_bias, residual;
+  bool bias, depthwise_bias, residual, gate;
 };
 
 bool read_case(Case& one) {
   char name[200];
-  constexpr int count = 25;
+  constexpr int count = 27;
   long v[count];
   int got = scanf(" %199[^|]|", name);
   for (int i = 0; got == i + 1 && i < count; i++) got += scanf("%ld", v + i) == 1;
@@ -44,8 +44,9 @@ bool read_case(Case& one) {
               .out_channels = v[5], .out_height = v[6], .out_width = v[7], .kernel_h = v[8], .kernel_w = v[9],
               .stride_h = v[10], .stride_w = v[11], .dilation_h = v[12], .dilation_w = v[13], .pad_top = v[14],
               .pad_left = v[15], .between = (Activation)v[16], .activation = (Activation)v[17], .expanded = v[20],
-              .widening = (Activation)v[21], .normalized = v[22] != 0, .gathered = v[24] != 0, .epsilon = 0.5f};
-  one.bias = v[18], one.depthwise_bias = v[19], one.residual = v[23];
+              .widening = (Activation)v[21], .normalized = v[22] != 0, .gathered = v[24] != 0,
+              .bare = v[25] != 0, .epsilon = 0.5f};
+  one.bias = v[18], one.depthwise_bias = v[19], one.residual = v[23], one.gate = v[26];
   return true;
 }
 
@@ -109,11 +110,12 @@ Question question_of(const Case& one, const Kernel& kernel) {
   Numbers numbers{small_integers(conv.batch * conv.height * conv.width * conv.in_channels()),
                   small_integers(conv.has_depthwise() ? conv.mid_channels() * conv.kernel_h * conv.kernel_w : 0),
                   small_integers(one.depthwise_bias ? conv.mid_channels() : 0),
-                  small_integers(conv.out_channels * conv.mid_channels()),
-                  small_integers(one.bias ? conv.out_channels : 0),
+                  small_integers(conv.bare ? 0 : conv.out_channels * conv.mid_channels()),
+                  small_integers(one.bias && !conv.bare ? conv.out_channels : 0),
                   small_integers(conv.expanded * conv.channels),
                   small_integers(conv.expanded && one.bias ? conv.channels : 0),
-                  small_integers(one.residual ? conv.out_pixels() * conv.out_channels : 0)};
+                  small_integers(one.residual ? conv.out_pixels() * conv.out_channels : 0),
+                  small_integers(one.gate ? conv.batch * conv.channels : 0)};
   Expected expected = naive(conv, numbers, kernel.type, kernel.precision);
   return {std::move(numbers), std::move(expected)};
 }
@@ -142,8 +144,9 @@ bool check(const Conv& conv, const Question& question, const Kernel& kernel, Pla
   Slab y("y", conv.out_pixels() * conv.out_channels * unit, unit, place);
 
   const auto residual = slab_of("residual", numbers.residual, type, place);
+  const auto gate = slab_of("gate", numbers.gate, type, place);
   Task task{conv, packed.data(), x ? x->data() : nullptr, y.data(), {host_parallel, host_threads, host_scratch},
-            residual ? residual->data() : nullptr};
+            residual ? residual->data() : nullptr, gate ? gate->data() : nullptr};
   if (fault == "fewer") task.conv.batch -= 1;
   if (fault == "more") task.conv.batch += 1;
   if (fault == "x-early") task.x = (const char*)task.x - unit;

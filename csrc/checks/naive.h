@@ -15,7 +15,7 @@
 
 struct Numbers {
   std::vector<double> x, depthwise, depthwise_bias, pointwise, bias;  // empty: no bias
-  std::vector<double> expand, expand_bias, residual;                  // empty: none
+  std::vector<double> expand, expand_bias, residual, gate;            // empty: none
 };
 
 inline double activated(sepwise::Activation kind, double x) {
@@ -110,11 +110,16 @@ inline Expected naive(const sepwise::Conv& conv, const Numbers& numbers, sepwise
                  numbers.depthwise[q * taps + u * conv.kernel_w + v];
         }
       if (!conv.has_depthwise()) sum = wide[pixel * conv.channels + q];
+      if (!numbers.gate.empty()) sum *= numbers.gate[image * conv.channels + q];
       const float value = (float)activated(conv.between, sum);
       mid[q] = half_mid ? rounded_to_bf16(value) : value;
     }
     const double grown = conv.normalized ? normalize(mid, conv.epsilon, half_mid) : 0;
-    for (int64_t o = 0; o < conv.out_channels; o++) {
+    for (int64_t q = 0; conv.bare && q < mids; q++) {
+      expected.y.push_back((float)mid[q]);
+      expected.slack.push_back(expected.exact ? 0 : (fabs(mid[q]) + 1) * unit);
+    }
+    for (int64_t o = 0; !conv.bare && o < conv.out_channels; o++) {
       double sum = numbers.bias.empty() ? 0 : numbers.bias[o], size = fabs(sum);
       for (int64_t q = 0; q < mids; q++) {
         const double product = mid[q] * numbers.pointwise[o * mids + q];

@@ -125,21 +125,44 @@ struct Run {
   int64_t next;
   Expansion<C> expansion;
   Descent descent;
+  Lines<C> lines;
+  bool by_lines;
+
+  int64_t tile_bytes() const {
+    return regions.pixels() * matmul.row_bytes + (by_lines ? task->conv.kernel_h * 2 * alignment : 0);
+  }
+
+  // A region of y from lines of x.
+  void tile_of_lines(const Region& region, const char* x, char* memory, char* const* out, Ahead& ahead,
+                     Coming after) const {
+    const Conv& conv = task->conv;
+    MatmulCall call = matmul;
+    call.words = conv.kernel_w * conv.channels, call.row_bytes = conv.stride_w * conv.channels * C::Mid::bytes;
+    call.segments = conv.kernel_h, call.gap = lines.bytes - call.words * 4;
+    for (int64_t i = 0; i < region.count; i++) {
+      const RowPiece& piece = region.pieces[i];
+      for (int64_t u = 0; u < conv.kernel_h; u++) lines.copy(conv, x, piece, u, memory + u * lines.bytes);
+      matmul_range<C>(call, matmul_table, memory, piece.length, panels, out, conv.out_channels, ahead,
+                      i + 1 == region.count ? after : Coming{});
+      out += piece.length;
+    }
+  }
 
   // `x`: what the depthwise step reads. `is_last`: of this thread's tiles.
   void tile(const Region& region, const char* x, Tile memory, Ahead& ahead, bool is_last) {
     const Conv& conv = task->conv;
+    char* out[Region::most_pixels];
+    const int64_t pixels = region.find_pixels(conv, task->y, conv.out_channels * C::Output::bytes, out);
+    const Coming after{(const char*)task->soon, is_last ? (int64_t)task->soon_bytes / 64 : 0};
+    if (by_lines) return tile_of_lines(region, x, memory.data, out, ahead, after);
     if (conv.has_depthwise())
       depthwise_region<C>(depthwise, depthwise_kernel, x, region, memory);
     else if (conv.gathered)
       gather_region<C>(conv, x, region, memory);
     else
       copy_region<C>(conv, x, (const char*)task->gate, region, memory);
-    char* out[Region::most_pixels];
-    const int64_t pixels = region.find_pixels(conv, task->y, conv.out_channels * C::Output::bytes, out);
     if (conv.bare) return give_rows<C>(conv, pixels, memory, out);
     if (conv.normalized) normalize_rows<C>(conv, places, pixels, memory);
-    const Coming after{(const char*)task->soon, is_last ? (int64_t)task->soon_bytes / 64 : 0};
     matmul_range<C>(matmul, matmul_table, memory.data, pixels, panels, out, conv.out_channels, ahead, after);
   }
 
@@ -151,7 +174,7 @@ struct Run {
     Run& run = *(Run*)context;
     FlushSubnormals flush;
     const int64_t row_bytes = run.matmul.row_bytes;
-    Tile memory{(char*)run.task->host.scratch(0, run.regions.pixels() * row_bytes), row_bytes};
+    Tile memory{(char*)run.task->host.scratch(0, run.tile_bytes()), row_bytes};
     const Conv& conv = run.task->conv;
     const char* x = (const char*)run.task->x;
     // To look ahead is to take a tile before its time; where there are few, another thread waits for it.
@@ -228,6 +251,7 @@ void run(const Task& task) {
   const float* panels = weights + Packed<C>::depthwise_floats(conv);
   const Conv step = Expansion<C>::step_of(conv);
   const ChannelOrder<C> step_order(step);
+  const Regions regions(conv, tile_pixels<C>(conv, row_bytes), C::rows, threads);
   const int64_t step_bytes = round_up(step_order.places() * C::Mid::bytes, alignment) + alignment;
   Run<C> run{.task = &task,
              .depthwise = {&conv, weights, panels + Packed<C>::panel_floats(conv), ending_of(conv.between), pixel_bytes,
@@ -237,7 +261,7 @@ void run(const Task& task) {
                         (uintptr_t)task.residual - (uintptr_t)task.y},
              .matmul_table = {},
              .panels = panels,
-             .regions = Regions(conv, tile_pixels<C>(conv, row_bytes), C::rows, threads),
+             .regions = regions,
              .places = order.places(),
              .next = 0,
              .expansion = {.conv = step,
@@ -247,7 +271,9 @@ void run(const Task& task) {
                            .pixel_bytes = pixel_bytes,
                            .line_bytes = line_bytes,
                            .pixels = tile_pixels<C>(step, step_bytes)},
-             .descent = Descent(conv, line_bytes, threads)};
+             .descent = Descent(conv, line_bytes, threads),
+             .lines = Lines<C>(conv, conv.out_width < regions.pixels() ? conv.out_width : regions.pixels()),
+             .by_lines = Lines<C>::can(conv)};
   MatmulTable<C, C::rows>::set(run.matmul_table);
   run.expansion.table = run.matmul_table;
   const int64_t tiles = conv.expanded ? run.descent.parts() : run.regions.count();

@@ -16,12 +16,15 @@ namespace sepwise {
 namespace {
 
 struct MatmulCall {
-  int64_t words;      // of one row of the tile
+  int64_t words;      // of one row of the tile, or of one segment of it
   int64_t row_bytes;  // from one row of the tile to the next
   Ending ending;
   // Where there is a residual: it lies so many bytes behind y.
   bool adds = false;
   uintptr_t shift = 0;
+  // A row may lie in several segments, from the end of one to the next so many bytes.
+  int64_t segments = 1, gap = 0;
+  int64_t all_words() const { return words * segments; }
 };
 
 // Weights that come nearer while a block is computed: so many lines every fourth word. In a network each weight is used
@@ -74,6 +77,7 @@ static __attribute__((noinline)) void matmul_block(const MatmulCall& call, const
   float memory[ROWS * VECTORS * L] __attribute__((aligned(64)));
   float* total = memory;
   asm("" : "+r"(total));  // the registers are for the sums
+  int64_t segments = call.segments;
   for (int64_t left = call.words;;) {
     int64_t w = left < part ? left : part;
     left -= w;
@@ -93,7 +97,13 @@ static __attribute__((noinline)) void matmul_block(const MatmulCall& call, const
 #pragma GCC unroll 16
       for (int g = 0; g < (ROWS + 2) / 3; g++) base[g] += 4;
     }
-    if (left == 0) break;
+    if (left == 0) {
+      if (--segments == 0) break;
+      left = call.words;
+#pragma GCC unroll 16
+      for (int g = 0; g < (ROWS + 2) / 3; g++) base[g] += call.gap;
+      continue;
+    }
     const bool first = left + part >= call.words;
 #pragma GCC unroll 16
     for (int r = 0; r < ROWS; r++)
@@ -156,13 +166,14 @@ template <class C>
 void matmul_range(const MatmulCall& call, const MatmulBlock (*table)[3], const char* tile, int64_t rows,
                   const float* packed, char* const* out, int64_t out_channels, Ahead& ahead, Coming after = {}) {
   constexpr int width = 2 * C::V::L;
-  const int64_t blocks = (rows + C::rows - 1) / C::rows, fours = call.words / 4 * blocks;
+  const int64_t blocks = (rows + C::rows - 1) / C::rows;
+  const int64_t fours = call.words / 4 * call.segments * blocks;
   const int64_t lines = ahead.lines() / (blocks * ((out_channels + width - 1) / width)) + 1;
   for (int64_t first = 0; first < out_channels; first += width) {
     const int64_t channels = out_channels - first < width ? out_channels - first : width;
     const int vectors = channels <= C::V::L ? 1 : 2;
     // The next panel is no longer than this one.
-    const int64_t panel_words = (call.words + 1) * vectors * C::V::L;
+    const int64_t panel_words = (call.all_words() + 1) * vectors * C::V::L;
     const float* next = packed + panel_words;
     const bool is_last = first + width >= out_channels;
     const Coming coming = is_last ? after : Coming{(const char*)next, panel_words / 16};
@@ -173,7 +184,7 @@ void matmul_range(const MatmulCall& call, const MatmulBlock (*table)[3], const c
       const int64_t begin = rows * b / blocks, end = rows * (b + 1) / blocks;
       table[end - begin][vectors](call, tile + begin * call.row_bytes, packed, out + begin,
                                   first * C::Output::bytes, channels, soon);
-      soon.weights += call.words / 4 * soon.lines * 64;
+      soon.weights += call.words / 4 * call.segments * soon.lines * 64;
     }
     packed = next;
   }

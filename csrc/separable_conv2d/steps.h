@@ -111,6 +111,41 @@ void gather_region(const Conv& conv, const char* x, const Region& region, Tile t
   }
 }
 
+// A dense convolution of few channels reads lines of x: what kernel row `u` of a piece meets, zeros outside. The pixels'
+// patches overlap in it, so that a number comes into the tile once for each line and not once for each patch.
+template <class C>
+struct Lines {
+  int64_t bytes;  // of one, with room for what `copy_numbers` writes too much
+
+  // No sum may be parted, and numbers must be words.
+  static bool can(const Conv& conv) {
+    return C::Mid::bytes == 4 && conv.gathered && conv.kernel_w > 1 && conv.stride_w <= conv.kernel_w &&
+           conv.dilation_w == 1 && conv.mid_channels() <= 192;
+  }
+  // For pieces of at most so many pixels.
+  Lines(const Conv& conv, int64_t pixels) : bytes((numbers(conv, pixels) * C::Mid::bytes + 63) / 64 * 64 + 64) {}
+  static int64_t numbers(const Conv& conv, int64_t pixels) {
+    return ((pixels - 1) * conv.stride_w + conv.kernel_w) * conv.channels;
+  }
+
+  void copy(const Conv& conv, const char* x, const RowPiece& piece, int64_t u, char* to) const {
+    const int64_t pixel_bytes = conv.channels * C::Input::bytes, tap_bytes = conv.channels * C::Mid::bytes;
+    const int64_t row = piece.row * conv.stride_h - conv.pad_top + u * conv.dilation_h;
+    const int64_t left = piece.first * conv.stride_w - conv.pad_left;
+    const int64_t columns = (piece.length - 1) * conv.stride_w + conv.kernel_w;
+    const int64_t begin = left < 0 ? -left : 0, end = conv.width - left < columns ? conv.width - left : columns;
+    if (row < 0 || row >= conv.height || begin >= end) {
+      memset(to, 0, columns * tap_bytes);
+      return;
+    }
+    const char* line = x + ((piece.image * conv.height + row) * conv.width + left) * pixel_bytes;
+    memset(to, 0, begin * tap_bytes);
+    copy_numbers<C>(line + begin * pixel_bytes, x + conv.batch * conv.height * conv.width * pixel_bytes,
+                    (end - begin) * conv.channels, to + begin * tap_bytes);
+    memset(to + end * tap_bytes, 0, (columns - end) * tap_bytes);
+  }
+};
+
 // Rows of the tile -> y, one pointer a row, where there is no pointwise step. Numbers of bfloat16 are the upper halves of
 // what holds them.
 template <class C>

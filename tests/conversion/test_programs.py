@@ -75,6 +75,62 @@ def test_values_that_others_read(how):
     torch.testing.assert_close(fuse(model, x)(x), model(x), rtol=1e-5, atol=1e-6)
 
 
+class Excited(nn.Module):
+    """An inverted residual, squeezed and excited: by convolutions of the mean, or by linear layers."""
+
+    def __init__(self, linear: bool = False, gate: type[nn.Module] = nn.Sigmoid, stride: int = 1) -> None:
+        super().__init__()
+        self.expand, self.norm, self.act = nn.Conv2d(4, 24, 1, bias=False), nn.BatchNorm2d(24), nn.Hardswish()
+        self.depthwise = nn.Conv2d(24, 24, 5, stride, 2, groups=24)
+        kind = nn.Linear if linear else nn.Conv2d
+        self.squeeze, self.excite = (kind(a, b, *[1] * (not linear)) for a, b in ((24, 6), (6, 24)))
+        self.gate, self.linear, self.project, self.adds = gate(), linear, nn.Conv2d(24, 4, 1), stride == 1
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.act(self.depthwise(self.act(self.norm(self.expand(x)))))
+        squeezed = y.mean((2, 3)) if self.linear else y.mean((2, 3), keepdim=True)
+        factors = self.gate(self.excite(torch.relu(self.squeeze(squeezed))))
+        y = self.project(y * (factors[:, :, None, None] if self.linear else factors))
+        return x + y if self.adds else y
+
+
+@pytest.mark.parametrize("gate", [nn.Sigmoid, nn.Hardsigmoid])
+@pytest.mark.parametrize("batch", [1, 3])
+def test_squeezed_and_excited_blocks_are_in_one_row(gate, batch, no_clock):
+    stem = [nn.Conv2d(3, 4, 3, 2, 1), nn.Hardswish()]
+    model = settle(nn.Sequential(*stem, Excited(gate=gate), Excited(gate=gate, stride=2), nn.Conv2d(4, 9, 1)))
+    x = picture(batch)
+    fused = fuse(model, x)
+    assert calls(fused, x) == 1
+    torch.testing.assert_close(fused(x), model(x), rtol=1e-5, atol=1e-6)
+    assert same(fused, picture(2, 21))
+
+
+def test_factors_of_linear_layers_are_taken_from_outside():
+    model, x = settle(nn.Sequential(nn.Conv2d(3, 4, 1), Excited(linear=True), nn.Conv2d(4, 9, 1))), picture(2)
+    torch.testing.assert_close(fuse(model, x)(x), model(x), rtol=1e-5, atol=1e-6)
+
+
+class Steep(nn.Module):
+    """Products that are no gates, activations that cannot be a layer's, a depthwise layer read twice."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Conv2d(4, 4, 1), nn.Conv2d(4, 4, 3, 1, 1, groups=4)
+        self.c, self.d = nn.Conv2d(4, 4, 3, 1, 1, groups=4, padding_mode="reflect"), nn.Conv2d(4, 4, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        wide = self.a(x)
+        y = torch.sigmoid(torch.relu(self.b(wide)))
+        y = self.d(y * wide) + self.d(wide) * wide.mean(1, keepdim=True)
+        return self.c(y) * torch.sigmoid(wide) * y.mean((2, 3), keepdim=True)
+
+
+def test_what_is_like_a_gate_and_is_none():
+    model, x = settle(nn.Sequential(nn.Conv2d(3, 4, 1), Steep(), Steep(), nn.Conv2d(4, 9, 1))), picture(2, 9)
+    torch.testing.assert_close(fuse(model, x)(x), model(x), rtol=1e-5, atol=1e-6)
+
+
 class Later(nn.Module):
     """Two blocks, and then a shortcut from a value that is made elsewhere."""
 

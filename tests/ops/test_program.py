@@ -1,6 +1,7 @@
 """Programs against the same steps one at a time, and what they refuse."""
 
 import gc
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -52,18 +53,23 @@ def dense(channels: int, out: int, seed: int = 20) -> Layer:
 
 
 def one_at_a_time(given: list[Tensor], steps: list[Step]) -> list[Tensor]:
-    """The values of all steps, by `fused_block` and by PyTorch's mean."""
+    """The values of all steps, by `fused_block` and by PyTorch's mean, products and convolutions."""
     values = list(given)
     for step in steps:
         x, layer = values[step.source], step.layer
+        if step.gate >= 0:
+            x = x * values[step.gate]
         if layer is None:
-            values.append(x.float().mean((2, 3), keepdim=True).to(x.dtype))
+            values.append(x if step.gate >= 0 else x.float().mean((2, 3), keepdim=True).to(x.dtype))
             continue
         options: dict[str, Any] = {**layer.weights}
+        pointwise = options.pop("pointwise", None)
+        if pointwise is None:  # the same numbers
+            pointwise = torch.eye(options["depthwise"].shape[0], dtype=x.dtype)[:, :, None, None]
         values.append(
             fused_block(
                 x,
-                options.pop("pointwise"),
+                pointwise,
                 residual=values[step.residual] if step.residual >= 0 else None,
                 widening=layer.widening,
                 between=layer.between,
@@ -121,6 +127,48 @@ def test_every_kind_of_layer_and_two_tensors_given():
         torch.testing.assert_close(y, wanted[value], rtol=1e-6, atol=1e-6)
 
 
+def bare(
+    channels: int, expanded: int = 0, seed: int = 30, dtype: torch.dtype = torch.float32, stride: int = 1
+) -> Layer:
+    weights = {
+        "depthwise": draw(channels, 1, 5, 5, seed=seed, dtype=dtype) / 5,
+        "depthwise_bias": draw(channels, seed=seed + 1, dtype=dtype),
+    }
+    if expanded:
+        weights |= {"expand": draw(channels, expanded, 1, 1, seed=seed + 2, dtype=dtype) / expanded**0.5}
+    return Layer(weights, Geometry.of((5, 5), stride, 2), "relu6" if expanded else None, "hardswish")
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("size", [(1, 9, 14), (3, 32, 33)], ids=str)
+@pytest.mark.parametrize("channels", [5, 32, 70])
+@pytest.mark.parametrize(("dtype", "bound"), [(torch.float32, 1e-6), (torch.bfloat16, 1e-2)], ids=str)
+def test_squeezed_and_excited(size, channels, dtype, bound, threads):
+    batch, height, width = size
+    x, before = draw(batch, 6, height, width, dtype=dtype), torch.get_num_threads()
+    steps = [
+        Step(0, layer=bare(channels, 6, dtype=dtype, stride=2)),  # 1
+        Step(1),  # 2
+        Step(2, layer=pointwise(channels, 9, dtype=dtype, activation="relu")),  # 3
+        Step(3, layer=pointwise(9, channels, dtype=dtype, activation="sigmoid")),  # 4
+        Step(1, layer=pointwise(channels, 40, dtype=dtype), gate=4),  # 5
+        Step(5, layer=bare(40, dtype=dtype)),  # 6
+        Step(6),  # 7
+        Step(7, layer=pointwise(40, 40, dtype=dtype, activation="hardsigmoid")),  # 8
+        Step(6, gate=8),  # 9
+        Step(6, 5, pointwise(40, 40, dtype=dtype), 8),  # 10
+    ]
+    torch.set_num_threads(threads)
+    try:
+        wanted = one_at_a_time([x], steps)
+        for returned in ([10, 9], [1, 6], [9, 4], [5]):
+            found = Program([x], steps, returned)([x])
+            for y, value in zip(found, returned, strict=True):
+                torch.testing.assert_close(y, wanted[value], rtol=bound, atol=bound * float(wanted[value].abs().max()))
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_the_mean_is_as_exact_as_that_of_pytorch():
     x = draw(2, 300, 57, 61) + 100
     truth = x.double().mean((2, 3), keepdim=True)
@@ -175,6 +223,14 @@ def test_what_does_not_fit_is_refused():
         program([x, x])
     with pytest.raises(RuntimeError, match="a residual must have the size"):
         Program([x], [Step(0, layer=layer, residual=0)], [1])
+    with pytest.raises(RuntimeError, match="nothing is added without a pointwise step"):
+        Program([draw(1, 7, 6, 6)], [Step(0, 0, bare(7))], [1])
+    with pytest.raises(RuntimeError, match="nor gated before another one"):
+        Program([x, draw(1, 5, 1, 1)], [Step(0, -1, layer, 1)], [2])
+    with pytest.raises(RuntimeError, match="a gate must have one number for each channel"):
+        Program([x, draw(1, 4, 1, 1)], [Step(0, -1, pointwise(5, 3), 1)], [2])
+    with pytest.raises(RuntimeError, match="one filter for each channel"):
+        Program([draw(1, 7, 6, 6)], [Step(0, layer=replace(bare(7), activation="relu"))], [1])
     with pytest.raises(RuntimeError, match="only results of steps"):
         Program([x], [Step(0, layer=layer)], [0])
     with pytest.raises(RuntimeError, match="not there yet"):

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 from torch.fx.passes.infra.partitioner import CapabilityBasedPartitioner
 from torch.fx.passes.operator_support import OperatorSupportBase
+from torch.utils.hooks import RemovableHandle
 
 from ..geometry import Geometry
 from ..nn import FusedBlock, SeparableConv2d
@@ -21,12 +22,14 @@ from ..ops.fused_block import runs_compiled
 from ..ops.program import WEIGHTS, Layer, Program, Step
 from .activation import activations_of
 from .blocks import Size
+from .rewriting import hooked
 
 aten: Any = torch.ops.aten
 FLAT = (torch.flatten, aten.flatten.using_ints)
 MEANS = (torch.mean, aten.mean.dim)
 PRODUCTS = (operator.mul, torch.mul, aten.mul.Tensor)
 POOLS = (F.adaptive_avg_pool2d, aten.adaptive_avg_pool2d.default)
+_VERSION = operator.attrgetter("_version")
 KEPT = 8  # programs of one row of layers, for inputs of as many sizes
 
 
@@ -102,8 +105,10 @@ class Row(nn.Module):
         super().__init__()
         self.graph = graph
         self._layers = [graph.get_submodule(str(n.target)) for n in graph.graph.nodes if n.op == "call_module"]
+        self._weights = [layer._parameters for layer in self._layers]
+        self._hooks, self._is_hooked = -1, False
         self._programs: dict[Any, tuple[Program, list[Size]]] = {}
-        self._seen: list[Any] = []
+        self._seen: tuple[Any, ...] = ()
 
     def forward(self, *given: Tensor) -> Any:
         if not runs_compiled(*given):
@@ -130,16 +135,20 @@ class Row(nn.Module):
             self._programs.pop(key, None)
         return self.graph(*given)
 
-    def _state(self) -> list[Any]:
-        """Differs whenever a program may have to be made anew."""
-        state: list[Any] = [torch.is_grad_enabled()]
-        for layer in self._layers:
-            state.append(bool(layer._forward_hooks or layer._forward_pre_hooks))
-            for weight in layer._parameters.values():
-                if weight is not None:
-                    version = 0 if weight.is_inference() else weight._version
-                    state += (weight.data_ptr(), version, weight.requires_grad)
-        return state
+    def _state(self) -> tuple[Any, ...]:
+        """Differs whenever a program may have to be made anew.
+
+        Looked at in every call, when the last one has filled the caches with weights: it touches little memory.
+        """
+        if self._hooks != RemovableHandle.next_id or self._is_hooked:  # counts all hooks, whatever they hang on
+            self._hooks, self._is_hooked = RemovableHandle.next_id, any(map(hooked, self._layers))
+        weights = [weight for layer in self._weights for weight in layer.values() if weight is not None]
+        try:
+            versions = [*map(_VERSION, weights)]
+        except RuntimeError:  # tensors made in inference mode count no changes
+            versions = [0 if weight.is_inference() else weight._version for weight in weights]
+        trained = torch.is_grad_enabled() and [weight.requires_grad for weight in weights]
+        return self._is_hooked, trained, [*map(Tensor.data_ptr, weights)], versions
 
     def _made(self, given: Sequence[Tensor], pictures: Sequence[Tensor]) -> tuple[Program, list[Size]] | None:
         """A program for inputs of this size and dtype, and the shapes of its results; None where the graph must run."""
@@ -163,7 +172,7 @@ class Row(nn.Module):
         return Program(pictures, steps, outputs), [shape for _, shape in returned]
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_programs": {}, "_seen": []}
+        return {**self.__dict__, "_programs": {}, "_seen": ()}
 
 
 def _read(node: fx.Node) -> list[fx.Node]:
@@ -274,7 +283,7 @@ def _layer(graph: fx.GraphModule, node: fx.Node) -> Layer | None:
     if node.op != "call_module" or node.kwargs:
         return None
     module = graph.get_submodule(str(node.target))
-    if module._forward_hooks or module._forward_pre_hooks:
+    if hooked(module):
         return None
     if type(module) is FusedBlock:
         weights = {name: getattr(module, name) for name in WEIGHTS}
@@ -321,7 +330,7 @@ def _mean(graph: fx.GraphModule, node: fx.Node) -> bool | None:
 @torch.no_grad()
 def _pools(module: nn.Module) -> bool | None:
     """As `_mean`, for a module of any class: known by what it does."""
-    if [*module.parameters()] or module._forward_hooks or module._forward_pre_hooks:
+    if [*module.parameters()] or hooked(module):
         return None
     x = torch.randn(2, 3, 4, 5, generator=torch.Generator().manual_seed(0))
     try:
