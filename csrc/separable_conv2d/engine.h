@@ -127,6 +127,7 @@ struct Run {
   Descent descent;
   Lines<C> lines;
   bool by_lines;
+  int64_t slices;  // of the panels of a tile, where there are fewer tiles than threads: one for each thread
 
   int64_t tile_bytes() const {
     return regions.pixels() * matmul.row_bytes + (by_lines ? task->conv.kernel_h * 2 * alignment : 0);
@@ -149,7 +150,7 @@ struct Run {
   }
 
   // `x`: what the depthwise step reads. `is_last`: of this thread's tiles.
-  void tile(const Region& region, const char* x, Tile memory, Ahead& ahead, bool is_last) {
+  void tile(const Region& region, const char* x, Tile memory, Ahead& ahead, bool is_last, int64_t slice = 0) {
     const Conv& conv = task->conv;
     char* out[Region::most_pixels];
     const int64_t pixels = region.find_pixels(conv, task->y, conv.out_channels * C::Output::bytes, out);
@@ -163,11 +164,17 @@ struct Run {
       copy_region<C>(conv, x, (const char*)task->gate, region, memory);
     if (conv.bare) return give_rows<C>(conv, pixels, memory, out);
     if (conv.normalized) normalize_rows<C>(conv, places, pixels, memory);
-    matmul_range<C>(matmul, matmul_table, memory.data, pixels, panels, out, conv.out_channels, ahead, after);
+    constexpr int64_t width = 2 * C::V::L;
+    const int64_t all = ceil_divide(conv.out_channels, width);
+    const int64_t first = all * slice / slices * width, end = all * (slice + 1) / slices * width;
+    for (int64_t p = 0; first > 0 && p < pixels; p++) out[p] += first * C::Output::bytes;
+    matmul_range<C>(matmul, matmul_table, memory.data, pixels, panels + (matmul.words + 1) * first, out,
+                    (end < conv.out_channels ? end : conv.out_channels) - first, ahead, after);
   }
 
   int64_t take() { return __atomic_fetch_add(&next, 1, __ATOMIC_RELAXED); }
-  bool none_left() const { return __atomic_load_n(&next, __ATOMIC_RELAXED) >= regions.count(); }
+  int64_t tiles() const { return regions.count() * slices; }
+  bool none_left() const { return __atomic_load_n(&next, __ATOMIC_RELAXED) >= tiles(); }
 
   // One thread's share: the next tile that nobody has taken, until none is left.
   static void share(void* context, int64_t) {
@@ -183,8 +190,8 @@ struct Run {
     Region regions[2];
     Ahead ahead;
     int64_t index = run.take(), here = 0;
-    if (index < run.regions.count()) run.regions.get(index, regions[here]);
-    while (index < run.regions.count()) {
+    if (index < run.tiles()) run.regions.get(index / run.slices, regions[here]);
+    while (index < run.tiles()) {
       if (looks_ahead) {
         index = run.take();
         ahead.clear();
@@ -195,9 +202,9 @@ struct Run {
         run.tile(regions[here], x, memory, ahead, index >= run.regions.count());
         here = !here;
       } else {
-        run.tile(regions[here], x, memory, ahead, run.none_left());
+        run.tile(regions[here], x, memory, ahead, run.none_left(), index % run.slices);
         index = run.take();
-        if (index < run.regions.count()) run.regions.get(index, regions[here]);
+        if (index < run.tiles()) run.regions.get(index / run.slices, regions[here]);
       }
     }
   }
@@ -273,10 +280,14 @@ void run(const Task& task) {
                            .pixels = tile_pixels<C>(step, step_bytes)},
              .descent = Descent(conv, line_bytes, threads),
              .lines = Lines<C>(conv, conv.out_width < regions.pixels() ? conv.out_width : regions.pixels()),
-             .by_lines = Lines<C>::can(conv)};
+             .by_lines = Lines<C>::can(conv),
+             .slices = 1};
+  const int64_t parts = ceil_divide(conv.out_channels, 2 * C::V::L);
+  const bool slices = !conv.expanded && !conv.bare && !run.by_lines && run.regions.count() < threads;
+  if (slices) run.slices = parts < threads ? parts : threads;
   MatmulTable<C, C::rows>::set(run.matmul_table);
   run.expansion.table = run.matmul_table;
-  const int64_t tiles = conv.expanded ? run.descent.parts() : run.regions.count();
+  const int64_t tiles = conv.expanded ? run.descent.parts() : run.tiles();
   task.host.parallel(tiles < threads ? tiles : threads, conv.expanded ? Run<C>::share_descending : Run<C>::share, &run);
 }
 

@@ -72,7 +72,7 @@ def test_gradients_of_an_empty_batch() -> None:
     assert [leaf.grad.abs().max().item() for leaf in leaves if leaf.grad is not None] == [0, 0, 0, 0]
 
 
-@pytest.mark.parametrize("name", [None, *ACTIVATIONS])
+@pytest.mark.parametrize("name", [None, *(n for n in ACTIVATIONS if n != "hardsigmoid")])  # PyTorch has none of that
 def test_second_gradients(name: str | None) -> None:
     def second(function: Any) -> list[Tensor]:
         torch.manual_seed(1)

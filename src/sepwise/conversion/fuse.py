@@ -172,7 +172,7 @@ def fuse(
     return FusedNetwork(network, laid, report, rows).eval()
 
 
-def _rows(network: fx.GraphModule, example: Tensor, slower: dict[str, float]) -> fx.GraphModule | None:
+def _rows(network: fx.GraphModule, example: Tensor, slower: dict[str, float]) -> nn.Module | None:
     """The network with rows of layers as one call each; None where there are none.
 
     slower    layers left to PyTorch: those that turn out faster in a row are taken from it and set to our kernels

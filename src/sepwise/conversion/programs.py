@@ -50,14 +50,12 @@ class _Made:
 Known = tuple[_Made, Size]  # a value, and the shape in which the graph holds it
 
 
-def programmed(
-    network: fx.GraphModule, sizes: Mapping[fx.Node, Size], stock: Collection[str] = ()
-) -> fx.GraphModule | None:
+def programmed(network: fx.GraphModule, sizes: Mapping[fx.Node, Size], stock: Collection[str]) -> nn.Module | None:
     """The same network with every row of at least two such layers as one call; None where there is none.
 
     sizes      of the values of the graph
     stock      names of layers left to stock operations
-    returns    a network that shares its modules with `network`
+    returns    a network that shares its modules with `network`; the row itself where there is nothing else
     """
     shapes = {node.name: size for node, size in sizes.items()}
     with warnings.catch_warnings():
@@ -91,7 +89,15 @@ def programmed(
     for name, module in list(found.named_children()):
         if name.startswith("row_") and isinstance(module, fx.GraphModule):
             found.set_submodule(name, Row(module))
-    return found
+    return _only(found)
+
+
+def _only(network: fx.GraphModule) -> nn.Module:
+    """The row that is all of a network; the network where there is more."""
+    given, *called, output = network.graph.nodes
+    row = network.get_submodule(str(called[0].target)) if called[0].op == "call_module" else None
+    alone = len(called) == 1 and called[0].args == (given,) and output.args == (called[0],)
+    return row if isinstance(row, Row) and alone else network
 
 
 class Row(nn.Module):

@@ -24,7 +24,7 @@ BACKWARD: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
     "silu": lambda grad, before, after: _silu_backward(grad, before),
     "hardswish": lambda grad, before, after: aten.hardswish_backward(grad, before),
     "gelu": lambda grad, before, after: aten.gelu_backward(grad, before),
-    "hardsigmoid": lambda grad, before, after: torch.where(before.abs() < 3, grad / 6, 0),
+    "hardsigmoid": lambda grad, before, after: aten.hardsigmoid_backward(grad, before),
 }
 
 
