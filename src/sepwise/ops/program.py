@@ -30,7 +30,7 @@ WEIGHTS = ("pointwise", "depthwise", "bias", "depthwise_bias", "expand", "expand
 
 @dataclass(frozen=True)
 class Layer:
-    """A `fused_block` without what it reads; arguments as there. Without "pointwise", the depthwise step is the last."""
+    """A `fused_block` without what it reads; arguments as there. Without "pointwise" the depthwise step is the last."""
 
     weights: Mapping[str, Tensor | None]
     geometry: Geometry | None = None
