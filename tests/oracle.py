@@ -83,7 +83,7 @@ def activated(x: np.ndarray, name: str | None) -> np.ndarray:
     raise ValueError(name)
 
 
-SLOPES = {"sigmoid": 1 / 4, "hardsigmoid": 1 / 6}
+SLOPES: dict[str | None, float] = {"sigmoid": 1 / 4, "hardsigmoid": 1 / 6}
 
 
 def error_budget(

@@ -82,8 +82,8 @@ class Excited(nn.Module):
         super().__init__()
         self.expand, self.norm, self.act = nn.Conv2d(4, 24, 1, bias=False), nn.BatchNorm2d(24), nn.Hardswish()
         self.depthwise = nn.Conv2d(24, 24, 5, stride, 2, groups=24)
-        kind = nn.Linear if linear else nn.Conv2d
-        self.squeeze, self.excite = (kind(a, b, *[1] * (not linear)) for a, b in ((24, 6), (6, 24)))
+        sizes = ((24, 6), (6, 24))
+        self.squeeze, self.excite = (nn.Linear(a, b) if linear else nn.Conv2d(a, b, 1) for a, b in sizes)
         self.gate, self.linear, self.project, self.adds = gate(), linear, nn.Conv2d(24, 4, 1), stride == 1
 
     def forward(self, x: Tensor) -> Tensor:

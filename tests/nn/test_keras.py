@@ -27,7 +27,7 @@ CASES: list[dict[str, Any]] = [
     {"kernel_size": 2, "padding": "valid", "dilation_rate": 3},
     {"kernel_size": 3, "depth_multiplier": 3},
     {"kernel_size": 3, "use_bias": False},
-    *({"kernel_size": 3, "activation": a} for a in ("relu", "relu6", "silu", "hard_silu", "gelu", "elu")),
+    *({"kernel_size": 3, "activation": a} for a in ("relu", "relu6", "silu", "hard_silu", "gelu", "elu", "sigmoid")),
     {"kernel_size": 3, "padding": "same", "strides": 2, "depth_multiplier": 2, "activation": "elu"},
 ]
 ONLY_2D: list[dict[str, Any]] = [

@@ -16,9 +16,10 @@ from ..geometry import Geometry
 
 # Our name -> Keras's name; Keras 2 and some files use the synonyms.
 ACTIVATION_NAMES = {None: "linear", "relu": "relu", "relu6": "relu6", "silu": "silu", "gelu": "gelu", "elu": "elu"}
-ACTIVATION_NAMES["hardswish"] = "hard_silu"
+ACTIVATION_NAMES |= {"sigmoid": "sigmoid", "hardswish": "hard_silu", "hardsigmoid": "hard_sigmoid"}
 SYNONYMS = {"swish": "silu", "hard_swish": "hardswish", None: None}
 FROM_KERAS = {keras: ours for ours, keras in ACTIVATION_NAMES.items()} | SYNONYMS
+del FROM_KERAS["hard_sigmoid"]  # in Keras 2 it is another function
 
 
 def from_keras(cls: type[Any], layer: Any) -> Any:

@@ -202,8 +202,8 @@ class SeparableConv2d(_SeparableConv):
     depthwise_bias      True: a bias for each of the in_channels * depth_multiplier channels between, at first 0
     between_norm        called with the number of channels between, gives the module that follows the depthwise step,
                         e.g. `nn.BatchNorm2d`
-    between, activation           None, "relu", "relu6", "silu", "hardswish", "gelu" or "elu"; after the norm, and
-                                  after the pointwise step
+    between, activation           None, "relu", "relu6", "silu", "hardswish", "gelu", "elu", "sigmoid" or
+                        "hardsigmoid"; after the norm, and after the pointwise step
     depthwise_initializer, pointwise_initializer, bias_initializer
                         called with the parameter, to fill it in place, e.g. `nn.init.xavier_uniform_`; None: see
                         `reset_parameters`

@@ -29,7 +29,7 @@ class Block(nn.Module):
     kernel_size   of the spatial convolution: odd, so that half of it fits on either side as padding
     bias          of the convolutions; None: where no norm follows directly
     norm          called with a number of channels, gives the module after a convolution; None: none
-    activation    None, "relu", "relu6", "silu", "hardswish", "gelu" or "elu"
+    activation    None, "relu", "relu6", "silu", "hardswish", "gelu", "elu", "sigmoid" or "hardsigmoid"
     own           the arguments that only this kind of block has
     Raises ShapeError for sizes that do not fit each other or the input, UnsupportedError for an unknown activation.
     """

@@ -50,7 +50,8 @@ def separable_conv2d(
     depthwise   (C * multiplier, 1, KH, KW): channel c is filtered by depthwise[c * multiplier + 0, 1, ...]
     pointwise   (O, C * multiplier, 1, 1)
     bias, depthwise_bias          (O,) and (C * multiplier,), or None
-    between, activation           None, "relu", "relu6", "silu", "hardswish", "gelu" (exact) or "elu" (alpha 1)
+    between, activation           None, "relu", "relu6", "silu", "hardswish", "gelu" (exact), "elu" (alpha 1),
+                                  "sigmoid" or "hardsigmoid"
     stride, padding, dilation     pixels, one int or (vertical, horizontal), of the depthwise step; padding also
                                   (low, high) pairs, "valid", or "same": H' = ceil(H / s), the odd pixel below and
                                   right, as Keras defines it (at stride 1 also PyTorch)
