@@ -125,11 +125,11 @@ def program_differs(converted: nn.Module, x: Tensor) -> float:
 @torch.no_grad()
 def at_full_rank(model: nn.Module, form: str, x: Tensor) -> dict[str, Any]:
     """How far the network is from itself with all layers in one form at full rank, and with a channel less."""
-    network = trace(model)
+    network = trace(model, x)
     shapes = {site.name: shape_of_dense(network.conv(site)) for site in network.sites}
     full = {n: FORMS[form].full_rank(conv) for n, conv in shapes.items() if FORMS[form].why_not(conv) is None}
     plan = Plan({n: Choice(form, rank, "", 0, 0, 0, 0) for n, rank in full.items()})
-    exact, wanted = convert(model, plan), model(x)
+    exact, wanted = convert(model, plan, example=x), model(x)
     gap, budget = difference(exact(x), wanted)
     layers = [m for m in exact.modules() if isinstance(m, FactoredConv)]
     layers[len(layers) // 2].weights[0][0] = 0
