@@ -18,7 +18,7 @@ from ..files import whole_file
 from ..nn import FactoredConv
 from ..nn.terms import SumOfTerms, why_not_terms
 from ..ops.exporting import operators_exported
-from .sameness import answer, difference, own_budget
+from .sameness import answer, judged
 
 
 def export(model: nn.Module, example: Tensor, *, operators: bool = False) -> ExportedProgram:
@@ -51,9 +51,7 @@ def export(model: nn.Module, example: Tensor, *, operators: bool = False) -> Exp
 def check_answer(made: Callable[[Tensor], Any], model: nn.Module, x: Tensor, what: str) -> None:
     """Raise ModelError, beginning with `what`, unless what was made of a model answers `x` as the model does."""
     wanted = answer(model, x, "the model cannot run on the example")
-    gap, budget = difference(answer(made, x, f"{what} cannot run"), wanted)
-    if gap > budget:
-        budget = max(budget, own_budget(model, x, wanted))
+    gap, budget = judged(answer(made, x, f"{what} cannot run"), wanted, model, x)
     if not gap <= budget:
         raise ModelError(
             f"{what} differs from the model: by {gap:.1e} of the largest value on the example, where {budget:.0e} can "

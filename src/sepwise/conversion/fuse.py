@@ -22,7 +22,7 @@ from .pair import open_cp
 from .parallel import merge_parallel
 from .pixelwise import write_pixelwise
 from .programs import programmed
-from .sameness import answer, difference, own_budget
+from .sameness import answer, judged
 from .scales import write_scales
 from .timed import NEARLY, is_faster, set_ways
 
@@ -250,9 +250,7 @@ def _compare(
     if memory_format is not None:
         what += f" in {memory_format} (a module may depend on its layout: give the other memory_format)"
         laid = example.contiguous(memory_format=memory_format)
-    gap, budget = difference(answer(network, laid, what), wanted)
-    if gap > budget:
-        budget = max(budget, own_budget(model, example, wanted))
+    gap, budget = judged(answer(network, laid, what), wanted, model, example)
     if not gap <= budget:
         raise ModelError(
             f"fuse: the fused network would answer differently: by {gap:.1e} of the largest value on the example, "

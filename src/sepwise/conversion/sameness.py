@@ -35,6 +35,15 @@ def difference(found: Any, wanted: Any) -> tuple[float, float]:
     return max(pairs, key=lambda pair: pair[0] / pair[1], default=(0.0, budget_of(torch.float32)))
 
 
+def judged(found: Any, wanted: Any, model: nn.Module, x: Tensor) -> tuple[float, float]:
+    """As `difference`, of what was made of a model; the budget also holds what the model's own rounding excuses.
+
+    wanted    what the model answers to `x`
+    """
+    gap, budget = difference(found, wanted)
+    return gap, budget if gap <= budget else max(budget, own_budget(model, x, wanted))
+
+
 def budget_of(dtype: torch.dtype) -> float:
     """The largest relative difference accepted of outputs in `dtype`."""
     return FLOAT32[torch.get_float32_matmul_precision()] if dtype is torch.float32 else BUDGETS[dtype]
