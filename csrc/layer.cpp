@@ -82,15 +82,24 @@ Conv conv_of(const Layer& a, const Size& x) {
   STD_TORCH_CHECK(a.pointwise || a.depthwise, "sepwise::fused_block: there is neither a depthwise nor a pointwise step");
   for (int64_t size : {x[1], x[2], x[3], a.stride[0], a.stride[1], a.dilation[0], a.dilation[1]})
     STD_TORCH_CHECK(size >= 1, "sepwise::separable_conv2d: sizes, stride and dilation start at 1");
-  for (int64_t pad : a.padding) STD_TORCH_CHECK(pad >= 0, "sepwise::separable_conv2d: padding starts at 0");
+  for (const Sizes& pads : {a.padding, a.expand_padding})
+    for (int64_t pad : pads) STD_TORCH_CHECK(pad >= 0, "sepwise::separable_conv2d: padding starts at 0");
   Conv conv{};
   conv.batch = x[0], conv.channels = x[1], conv.height = x[2], conv.width = x[3];
   conv.multiplier = 1;
   if (a.expand) {
     const auto expand = a.expand->sizes();
-    STD_TORCH_CHECK(a.depthwise && expand[0] >= 1 && expand[1] == x[1] && expand[2] == 1 && expand[3] == 1,
-                    "sepwise::fused_block: expand must be (E, C, 1, 1), and a depthwise step must follow it");
+    STD_TORCH_CHECK(expand[0] >= 1 && expand[1] == x[1] && expand[2] >= 1 && expand[3] >= 1,
+                    "sepwise::fused_block: expand must be (E, C, KH, KW)");
     conv.expanded = x[1], conv.channels = expand[0];
+    const bool is_dense = expand[2] > 1 || expand[3] > 1 || a.expand_padding != Sizes({0, 0, 0, 0});
+    if (is_dense) {
+      conv.expand_h = expand[2], conv.expand_w = expand[3];
+      conv.expand_top = a.expand_padding[0], conv.expand_left = a.expand_padding[1];
+    }
+    STD_TORCH_CHECK(a.expand_padding[0] + a.expand_padding[2] == expand[2] - 1 &&
+                        a.expand_padding[1] + a.expand_padding[3] == expand[3] - 1,
+                    "sepwise::fused_block: a kernel that expands x keeps its size");
   }
   if (a.depthwise) {
     const auto depthwise = a.depthwise->sizes();
@@ -114,8 +123,9 @@ Conv conv_of(const Layer& a, const Size& x) {
       if (conv.gathered) conv.kernel_h = pointwise[2], conv.kernel_w = pointwise[3];
       STD_TORCH_CHECK(!a.depthwise_bias && a.between == Activation::none,
                       "sepwise::fused_block: without a depthwise step there is nothing to be activated after it");
-      STD_TORCH_CHECK(pointwise[1] == x[1],
+      STD_TORCH_CHECK(pointwise[1] == conv.channels,
                       "sepwise::fused_block: without a depthwise step, pointwise must be (O, C, KH, KW)");
+      STD_TORCH_CHECK(!a.expand || conv.gathered, "sepwise::fused_block: what is expanded must meet a kernel");
     }
   } else {
     conv.bare = true, conv.out_channels = conv.channels;

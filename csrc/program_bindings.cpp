@@ -82,6 +82,7 @@ Layer read_layer(Reader& reader, const std::vector<Tensor>& weights, const std::
   const int64_t epsilon = reader.one();
   if (epsilon >= 0) layer.epsilon = epsilons.at(epsilon);
   layer.stride = reader.some(2), layer.padding = reader.some(4), layer.dilation = reader.some(2);
+  layer.expand_padding = reader.some(4);
   layer.precision = named(reader.one(), Precision::medium);
   return layer;
 }

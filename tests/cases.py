@@ -32,7 +32,8 @@ class Block(Case):
 
     expanded    channels of x, which a pointwise step expands to `channels` first; 0: there is none
     dense       the kernel is that of the last step; there is no depthwise one
-    bare        there is no last step. Only programs know such calls, and the next
+    bare        there is no last step. Only programs know such calls, and the next two
+    expand      the kernel that expands x, padded such that the size stays; (0, 0): one pixel
     gated       x is multiplied with a number for each channel of each picture; there is no depthwise step
     """
 
@@ -43,6 +44,7 @@ class Block(Case):
     dense: bool = False
     bare: bool = False
     gated: bool = False
+    expand: tuple[int, int] = (0, 0)
 
 
 def pads(padding: Any, size: Sequence[int], extents: Sequence[int], stride: Sequence[int]) -> list[tuple[int, int]]:
@@ -151,7 +153,8 @@ BLOCKS = [
     Block("empty batch, expanded", 4, 6, (6, 5), padding=1, batch=0, expanded=3),
 ]
 
-# Layers that only programs know.
+DENSE: dict[str, Any] = {"dense": True, "widening": "relu"}
+# Layers that only programs know, and how dense convolutions find their patches.
 STEPS = [
     Block("bare", 40, 40, (9, 11), padding=1, between="relu6", bare=True, depthwise_bias=True, bias=False),
     Block("bare, one channel", 1, 1, (3, 2), padding=1, bare=True, bias=False),
@@ -176,4 +179,16 @@ STEPS = [
     Block("gated, added", 17, 33, (7, 40), kernel=(0, 0), gated=True, residual=True, batch=2),
     Block("gated, normalized", 37, 20, (6, 5), kernel=(0, 0), gated=True, normalized=True),
     Block("gated, long reduction", 400, 5, (3, 3), kernel=(0, 0), gated=True),
+    Block("1 x 3, then 3 x 1", 64, 16, (9, 40), (3, 1), padding=((1, 1), (0, 0)), expanded=5, expand=(1, 3), **DENSE),
+    Block("3 x 1, then 1 x 3", 33, 40, (9, 40), (1, 3), padding=((0, 0), (1, 1)), expanded=70, expand=(3, 1), **DENSE),
+    Block("3 x 3, then 3 x 3", 40, 17, (7, 30), padding=1, expanded=18, expand=(3, 3), **DENSE | {"widening": "silu"}),
+    Block("3 x 3, then 3 x 3, stride 2", 20, 17, (9, 12), stride=2, padding=1, expanded=9, expand=(3, 3), **DENSE),
+    Block("1 x 1, then 3 x 3", 20, 33, (4, 70), padding=1, expanded=9, residual=True, **DENSE),
+    Block("4 x 2, then depthwise", 20, 33, (8, 9), padding=1, expanded=9, expand=(4, 2), batch=3),
+    Block("3 x 1, narrow and long", 200, 70, (9, 5), (3, 1), padding=((1, 1), (0, 0)), dense=True, batch=3),
+    Block("3 x 1, wide and long", 200, 70, (6, 40), (3, 1), padding=((1, 1), (0, 0)), dense=True, residual=True),
+    Block("1 x 3, wide and long", 130, 40, (3, 60), (1, 3), padding=((0, 0), (1, 1)), dense=True, activation="relu"),
+    Block("3 x 3, wide, dilation, stride 2", 70, 20, (9, 70), stride=2, dilation=2, padding=2, dense=True),
+    Block("7 x 7, wide", 40, 20, (5, 60), (7, 7), padding=3, dense=True),
+    Block("17 x 1", 5, 20, (20, 6), (17, 1), padding=((8, 8), (0, 0)), dense=True),
 ]

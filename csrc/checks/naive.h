@@ -49,18 +49,27 @@ struct Expected {
 
 inline bool is_clamp(sepwise::Activation kind) { return kind <= sepwise::Activation::relu6; }
 
-// What the depthwise step reads: x, or x expanded.
+// What the step with a kernel reads: x, or x expanded.
 inline std::vector<double> widened(const sepwise::Conv& conv, const Numbers& numbers, bool half) {
   if (!conv.expanded) return numbers.x;
   std::vector<double> wide;
-  for (int64_t pixel = 0; pixel < conv.batch * conv.height * conv.width; pixel++)
+  const int64_t kernel_h = conv.expand_h ? conv.expand_h : 1, kernel_w = conv.expand_w ? conv.expand_w : 1;
+  for (int64_t pixel = 0; pixel < conv.batch * conv.height * conv.width; pixel++) {
+    const int64_t column = pixel % conv.width, row = pixel / conv.width % conv.height, first = pixel - column - row * conv.width;
     for (int64_t c = 0; c < conv.channels; c++) {
       double sum = numbers.expand_bias.empty() ? 0 : numbers.expand_bias[c];
-      for (int64_t i = 0; i < conv.expanded; i++)
-        sum += numbers.x[pixel * conv.expanded + i] * numbers.expand[c * conv.expanded + i];
+      for (int64_t u = 0; u < kernel_h; u++)
+        for (int64_t v = 0; v < kernel_w; v++) {
+          const int64_t i = row + u - conv.expand_top, j = column + v - conv.expand_left;
+          if (i < 0 || i >= conv.height || j < 0 || j >= conv.width) continue;
+          for (int64_t k = 0; k < conv.expanded; k++)
+            sum += numbers.x[(first + i * conv.width + j) * conv.expanded + k] *
+                   numbers.expand[((c * conv.expanded + k) * kernel_h + u) * kernel_w + v];
+        }
       const float value = (float)activated(conv.widening, sum);
       wide.push_back(half ? rounded_to_bf16(value) : value);
     }
+  }
   return wide;
 }
 
@@ -97,7 +106,7 @@ inline Expected naive(const sepwise::Conv& conv, const Numbers& numbers, sepwise
         const int64_t i = row * conv.stride_h + u * conv.dilation_h - conv.pad_top;
         const int64_t j = column * conv.stride_w + v * conv.dilation_w - conv.pad_left;
         const bool outside = i < 0 || i >= conv.height || j < 0 || j >= conv.width;
-        mid[q] = outside ? 0 : numbers.x[((image * conv.height + i) * conv.width + j) * conv.channels + c];
+        mid[q] = outside ? 0 : wide[((image * conv.height + i) * conv.width + j) * conv.channels + c];
         continue;
       }
       double sum = numbers.depthwise_bias.empty() ? 0 : numbers.depthwise_bias[q];

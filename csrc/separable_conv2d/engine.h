@@ -17,6 +17,7 @@
 #include "kernel.h"
 #include "matmul.h"
 #include "order.h"
+#include "patches.h"
 #include "regions.h"
 #include "steps.h"
 
@@ -125,41 +126,24 @@ struct Run {
   int64_t next;
   Expansion<C> expansion;
   Descent descent;
-  Lines<C> lines;
-  bool by_lines;
+  Patches<C> patches;
   int64_t slices;  // of the panels of a tile, where there are fewer tiles than threads: one for each thread
 
-  int64_t tile_bytes() const {
-    return regions.pixels() * matmul.row_bytes + (by_lines ? task->conv.kernel_h * 2 * alignment : 0);
-  }
+  int64_t tile_bytes(int64_t pixels) const { return patches.by_lines ? patches.bytes() : pixels * matmul.row_bytes; }
 
-  // A region of y from lines of x.
-  void tile_of_lines(const Region& region, const char* x, char* memory, char* const* out, Ahead& ahead,
-                     Coming after) const {
-    const Conv& conv = task->conv;
-    MatmulCall call = matmul;
-    call.words = conv.kernel_w * conv.channels, call.row_bytes = conv.stride_w * conv.channels * C::Mid::bytes;
-    call.segments = conv.kernel_h, call.gap = lines.bytes - call.words * 4;
-    for (int64_t i = 0; i < region.count; i++) {
-      const RowPiece& piece = region.pieces[i];
-      for (int64_t u = 0; u < conv.kernel_h; u++) lines.copy(conv, x, piece, u, memory + u * lines.bytes);
-      matmul_range<C>(call, matmul_table, memory, piece.length, panels, out, conv.out_channels, ahead,
-                      i + 1 == region.count ? after : Coming{});
-      out += piece.length;
-    }
-  }
-
-  // `x`: what the depthwise step reads. `is_last`: of this thread's tiles.
+  // `x`: what the step with a kernel reads. `is_last`: of this thread's tiles.
   void tile(const Region& region, const char* x, Tile memory, Ahead& ahead, bool is_last, int64_t slice = 0) {
     const Conv& conv = task->conv;
     char* out[Region::most_pixels];
     const int64_t pixels = region.find_pixels(conv, task->y, conv.out_channels * C::Output::bytes, out);
     const Coming after{(const char*)task->soon, is_last ? (int64_t)task->soon_bytes / 64 : 0};
-    if (by_lines) return tile_of_lines(region, x, memory.data, out, ahead, after);
+    const Picture<C> picture(conv, x, depthwise.pixel_bytes, depthwise.line_bytes);
+    if (patches.by_lines)
+      return patches.multiply(picture, region, memory.data, matmul, matmul_table, panels, out, ahead, after);
     if (conv.has_depthwise())
       depthwise_region<C>(depthwise, depthwise_kernel, x, region, memory);
     else if (conv.gathered)
-      gather_region<C>(conv, x, region, memory);
+      gather_region<C>(conv, picture, region, memory);
     else
       copy_region<C>(conv, x, (const char*)task->gate, region, memory);
     if (conv.bare) return give_rows<C>(conv, pixels, memory, out);
@@ -181,7 +165,7 @@ struct Run {
     Run& run = *(Run*)context;
     FlushSubnormals flush;
     const int64_t row_bytes = run.matmul.row_bytes;
-    Tile memory{(char*)run.task->host.scratch(0, run.tile_bytes()), row_bytes};
+    Tile memory{(char*)run.task->host.scratch(0, run.tile_bytes(run.regions.pixels())), row_bytes};
     const Conv& conv = run.task->conv;
     const char* x = (const char*)run.task->x;
     // To look ahead is to take a tile before its time; where there are few, another thread waits for it.
@@ -216,7 +200,7 @@ struct Run {
     const Conv& conv = run.task->conv;
     const Descent& descent = run.descent;
     const int64_t row_bytes = run.matmul.row_bytes, narrow = run.expansion.matmul.row_bytes;
-    const int64_t bytes = descent.pixels() * row_bytes, narrow_bytes = run.expansion.pixels * narrow;
+    const int64_t bytes = run.tile_bytes(descent.pixels()), narrow_bytes = run.expansion.tile_bytes();
     char* scratch = (char*)run.task->host.scratch(0, bytes > narrow_bytes ? bytes : narrow_bytes);
     char* memory = (char*)run.task->host.scratch(1, descent.band_rows() * run.expansion.line_bytes);
     Band<C> band(run.expansion, memory);
@@ -258,8 +242,13 @@ void run(const Task& task) {
   const float* panels = weights + Packed<C>::depthwise_floats(conv);
   const Conv step = Expansion<C>::step_of(conv);
   const ChannelOrder<C> step_order(step);
-  const Regions regions(conv, tile_pixels<C>(conv, row_bytes), C::rows, threads);
+  const bool by_lines = Patches<C>::can(conv);
+  const Regions regions(conv, tile_pixels<C>(conv, by_lines ? pixel_bytes : row_bytes), C::rows, threads);
+  const Descent descent(conv, line_bytes, threads);
+  const int64_t longest = conv.expanded ? descent.columns() : regions.pixels();
   const int64_t step_bytes = round_up(step_order.places() * C::Mid::bytes, alignment) + alignment;
+  const int64_t expand_pixels =
+      tile_pixels<C>(step, Patches<C>::can(step) ? step.channels * C::Input::bytes : step_bytes);
   Run<C> run{.task = &task,
              .depthwise = {&conv, weights, panels + Packed<C>::panel_floats(conv), ending_of(conv.between), pixel_bytes,
                            line_bytes},
@@ -277,13 +266,13 @@ void run(const Task& task) {
                            .panels = expand,
                            .pixel_bytes = pixel_bytes,
                            .line_bytes = line_bytes,
-                           .pixels = tile_pixels<C>(step, step_bytes)},
-             .descent = Descent(conv, line_bytes, threads),
-             .lines = Lines<C>(conv, conv.out_width < regions.pixels() ? conv.out_width : regions.pixels()),
-             .by_lines = Lines<C>::can(conv),
+                           .pixels = expand_pixels,
+                           .patches = Patches<C>(step, step.channels * C::Input::bytes, expand_pixels)},
+             .descent = descent,
+             .patches = Patches<C>(conv, pixel_bytes, longest < conv.out_width ? longest : conv.out_width),
              .slices = 1};
   const int64_t parts = ceil_divide(conv.out_channels, 2 * C::V::L);
-  const bool slices = !conv.expanded && !conv.bare && !run.by_lines && run.regions.count() < threads;
+  const bool slices = !conv.expanded && !conv.bare && !by_lines && run.regions.count() < threads;
   if (slices) run.slices = parts < threads ? parts : threads;
   MatmulTable<C, C::rows>::set(run.matmul_table);
   run.expansion.table = run.matmul_table;

@@ -1,18 +1,19 @@
 // The contract of every kernel of separable_conv2d. Plain C++: no torch, nothing from std that could be inlined.
 //
-//     wide[p, c] = widening(expand_bias[c] + sum over i of x[p, i] * expand[c, i])            where expanded; else x[p, c]
+//     wide[p, c] = widening(expand_bias[c] + sum over i,u,v of x[pixel(p, u, v), i] * expand[c, i, u, v])
+//                                                                                             where expanded; else x[p, c]
 //     mid[p, q]  = between(depthwise_bias[q] + sum over u,v of wide[pixel(p, u, v), q / multiplier] * depthwise[q, u, v])
 //     mid[p, q]  = (mid[p, q] - mean over q) / sqrt(variance over q + epsilon)                where normalized
 //     y[p, o]    = activation(bias[o] + sum over q of mid[p, q] * pointwise[o, q] + residual[p, o])
 //
 // Outside the picture wide is zero, not what zeros widen to. Without a depthwise step, a kernel of 0 by 0, mid = wide;
 // there, what is gated is x[p, c] * gate[image(p), c] in the place of x[p, c]. What is bare ends with mid: y[p, q] = mid[p, q].
-// Where gathered, q stands for (u, v, c) and mid[p, (u, v, c)] = x[pixel(p, u, v), c]: a dense convolution.
+// Where gathered, q stands for (u, v, c) and mid[p, (u, v, c)] = wide[pixel(p, u, v), c]: a dense convolution.
 //
 // Memory, all contiguous:
 //     x           (batch, height, width, channels, or expanded)     type of the kernel
 //     y, residual (batch, out_height, out_width, out_channels)      type of the kernel; every element of y is written once
-//     expand      (channels, expanded)                              type of the kernel
+//     expand      (channels, expanded), or (channels, expanded, expand_h, expand_w)    type of the kernel
 //     depthwise   (channels * multiplier, kernel_h, kernel_w)       type of the kernel
 //     pointwise   (out_channels, channels * multiplier)             type of the kernel
 //                 (out_channels, channels, kernel_h, kernel_w)      where gathered
@@ -40,7 +41,7 @@ enum class Type : int64_t { float32, bfloat16 };
 enum class Isa : int64_t { portable, avx2, avx512, avx512_bf16, amx };
 
 // Sizes of one convolution. The caller has checked them: all >= 1 but the pads, which are >= 0, and the batch; a kernel
-// of 0 by 0 has stride, dilation and multiplier 1 and no pads; what is gathered is neither expanded nor multiplied; what
+// of 0 by 0 has stride, dilation and multiplier 1 and no pads and is not expanded; what is gathered is not multiplied; what
 // is bare has a depthwise step of multiplier 1 and as many out_channels as channels, and is not normalized.
 struct Conv {
   int64_t batch, channels, height, width;
@@ -48,6 +49,8 @@ struct Conv {
   int64_t kernel_h, kernel_w, stride_h, stride_w, dilation_h, dilation_w, pad_top, pad_left;
   Activation between, activation;
   int64_t expanded = 0;  // channels of x where they are expanded to `channels`; 0: they are not
+  // The kernel that expands, at stride 1, and its pads, with which wide has the size of x; 0 by 0: one pixel.
+  int64_t expand_h = 0, expand_w = 0, expand_top = 0, expand_left = 0;
   Activation widening = Activation::none;
   bool normalized = false, gathered = false, bare = false;
   float epsilon = 0;
@@ -96,7 +99,8 @@ struct Kernel {
   Isa needs;
   Type type;            // of x, y and the raw weights
   Precision precision;  // the strictest it satisfies
-  // Packed weights depend on channels, multiplier, out_channels, expanded, gathered and the kernel's size only. 64-byte aligned memory.
+  // Packed weights depend on channels, multiplier, out_channels, expanded, gathered, bare and the kernels' sizes only.
+  // 64-byte aligned memory.
   size_t (*packed_bytes)(const Conv&);
   void (*pack)(const Conv&, const Weights&, void* packed);
   void (*run)(const Task&);

@@ -2,8 +2,9 @@
 //
 // The tile is read as 32-bit words, one float32 or a pair of bfloat16 numbers, each broadcast to all lanes and
 // multiplied with the panel's vectors of the same word: `C::add_product`.
-// float32 sums of more than 192 words are made in parts of at most 128, each from zero: one long chain would be less
-// exact than stock PyTorch, which cuts its sums as well (measured: docs/numerics.md), and parts cost 1 to 3 % of time.
+// float32 sums of more than 192 words are made in parts of at most 128 (or one segment of at most 192), each from zero:
+// one long chain would be less exact than stock PyTorch, which cuts its sums as well (measured: docs/numerics.md), and
+// parts cost 1 to 3 % of time.
 // Packed weights of a panel: bias (2 L float32), then `words` rows of 2 L words; of L where at most L channels are left.
 #pragma once
 
@@ -22,8 +23,9 @@ struct MatmulCall {
   // Where there is a residual: it lies so many bytes behind y.
   bool adds = false;
   uintptr_t shift = 0;
-  // A row may lie in several segments, from the end of one to the next so many bytes.
-  int64_t segments = 1, gap = 0;
+  // A row may lie in several segments; from the end of segment i to the next one gaps[i] bytes.
+  int64_t segments = 1;
+  const int64_t* gaps = nullptr;
   int64_t all_words() const { return words * segments; }
 };
 
@@ -71,16 +73,17 @@ static __attribute__((noinline)) void matmul_block(const MatmulCall& call, const
       for (int v = 0; v < VECTORS; v++) sum[r][v] = C::add_product(sum[r][v], word, weight[v]);
     }
   };
-  const bool parted = C::Input::bytes == 4 && C::Mid::bytes == 4 && call.words > 192;
+  const bool parted = C::Input::bytes == 4 && C::Mid::bytes == 4 && call.all_words() > 192;
   const int64_t parts = (call.words + 127) / 128;
-  const int64_t part = parted ? ((call.words + parts - 1) / parts + 3) / 4 * 4 : call.words;
+  const int64_t part = parted && call.words > 192 ? ((call.words + parts - 1) / parts + 3) / 4 * 4 : call.words;
   float memory[ROWS * VECTORS * L] __attribute__((aligned(64)));
   float* total = memory;
   asm("" : "+r"(total));  // the registers are for the sums
-  int64_t segments = call.segments;
+  bool first = true;
+  int64_t segment = 0, since = 0;  // words since the last part ended
   for (int64_t left = call.words;;) {
     int64_t w = left < part ? left : part;
-    left -= w;
+    left -= w, since += w;
     for (; w >= 4; w -= 4) {
       for (int i = 0; i < soon.lines; i++, soon.weights += 64) __builtin_prefetch(soon.weights, 0, 0);
       step(0);
@@ -98,13 +101,14 @@ static __attribute__((noinline)) void matmul_block(const MatmulCall& call, const
       for (int g = 0; g < (ROWS + 2) / 3; g++) base[g] += 4;
     }
     if (left == 0) {
-      if (--segments == 0) break;
+      if (segment + 1 == call.segments) break;
       left = call.words;
 #pragma GCC unroll 16
-      for (int g = 0; g < (ROWS + 2) / 3; g++) base[g] += call.gap;
-      continue;
+      for (int g = 0; g < (ROWS + 2) / 3; g++) base[g] += call.gaps[segment];
+      segment++;
     }
-    const bool first = left + part >= call.words;
+    if (!parted || since + (left < part ? left : part) <= 128) continue;
+    since = 0;
 #pragma GCC unroll 16
     for (int r = 0; r < ROWS; r++)
 #pragma GCC unroll 2
@@ -113,6 +117,7 @@ static __attribute__((noinline)) void matmul_block(const MatmulCall& call, const
         V::store(place, first ? sum[r][v] : sum[r][v] + V::load(place));
         sum[r][v] = F{};
       }
+    first = false;
   }
   if (parted)
 #pragma GCC unroll 16
@@ -161,14 +166,15 @@ struct MatmulTable<C, 0> {
 };
 
 // Rows of the tile x all panels -> y, one pointer a row. A panel stays in the nearest cache while all rows pass it, and
-// the next one comes meanwhile; with the last one comes what `after` names.
+// the next one comes meanwhile; with the last one comes what `after` names. `share`: of how many such calls this is one.
 template <class C>
 void matmul_range(const MatmulCall& call, const MatmulBlock (*table)[3], const char* tile, int64_t rows,
-                  const float* packed, char* const* out, int64_t out_channels, Ahead& ahead, Coming after = {}) {
+                  const float* packed, char* const* out, int64_t out_channels, Ahead& ahead, Coming after = {},
+                  int64_t share = 1) {
   constexpr int width = 2 * C::V::L;
   const int64_t blocks = (rows + C::rows - 1) / C::rows;
   const int64_t fours = call.words / 4 * call.segments * blocks;
-  const int64_t lines = ahead.lines() / (blocks * ((out_channels + width - 1) / width)) + 1;
+  const int64_t lines = ahead.lines() / (share * blocks * ((out_channels + width - 1) / width)) + 1;
   for (int64_t first = 0; first < out_channels; first += width) {
     const int64_t channels = out_channels - first < width ? out_channels - first : width;
     const int vectors = channels <= C::V::L ? 1 : 2;

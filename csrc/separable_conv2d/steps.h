@@ -1,5 +1,5 @@
-// What may stand around or instead of the steps of a tile: pixels brought into it as they are, or gated, patches of a dense
-// convolution, pixels expanded by a pointwise step of their own, rows of the tile normalized, rows that are y already.
+// What may stand around or instead of the steps of a tile: pixels brought into it as they are, or gated, pixels expanded by
+// a pointwise step or a dense convolution of their own, rows of the tile normalized, rows that are y already.
 //
 // Expanded pixels go into a band, the rows of one picture that the next tile reads, which stays in this thread's cache.
 // Tiles follow each other downwards, and rows that two of them share are moved to the top instead of computed again.
@@ -7,6 +7,7 @@
 
 #include "depthwise.h"
 #include "matmul.h"
+#include "patches.h"
 
 namespace sepwise {
 namespace {
@@ -61,90 +62,6 @@ void copy_region(const Conv& conv, const char* x, const char* gate, const Region
     tile.data += piece.length * tile.row_bytes;
   }
 }
-
-// `count` numbers that lie one after another, into the tile in their order. Whole vectors are written, up to 60 bytes too
-// many, for which the tile has room: what follows is written later. `end`: that of x.
-template <class C>
-SEPWISE_INLINE void copy_numbers(const char* from, const char* end, int64_t count, char* to) {
-  constexpr int64_t L = C::V::L;
-  for (; count > 0; count -= L, from += L * C::Input::bytes, to += L * C::Mid::bytes) {
-    const bool whole = end - from >= L * C::Input::bytes;
-    C::Mid::store_in_order(to, whole ? C::Input::load_in_order(from) : C::Input::load_in_order_first(from, count));
-  }
-}
-
-// The tile of a dense convolution: for each pixel its patch, with zeros outside of the picture and up to a whole word.
-template <class C>
-void gather_region(const Conv& conv, const char* x, const Region& region, Tile tile) {
-  const int64_t pixel_bytes = conv.channels * C::Input::bytes, tap_bytes = conv.channels * C::Mid::bytes;
-  const int64_t patch_bytes = conv.mid_channels() * C::Mid::bytes, rest = -patch_bytes & 3;
-  const int64_t numbers = conv.kernel_w * conv.channels, step = conv.stride_w * pixel_bytes;
-  const char* end = x + conv.batch * conv.height * conv.width * pixel_bytes;
-  for (int64_t i = 0; i < region.count; i++) {
-    const RowPiece& piece = region.pieces[i];
-    const int64_t left = piece.first * conv.stride_w - conv.pad_left;
-    // Patches of pixels `first` to `last` of the piece lie between the left and the right end of the picture.
-    const int64_t first = left < 0 ? ceil_divide(-left, conv.stride_w) : 0, room = conv.width - conv.kernel_w - left;
-    const int64_t last = conv.dilation_w > 1 || room < 0 ? -1 : room / conv.stride_w;
-    for (int64_t u = 0; u < conv.kernel_h; u++) {
-      const int64_t row = piece.row * conv.stride_h - conv.pad_top + u * conv.dilation_h;
-      const bool inside = row >= 0 && row < conv.height;
-      const char* line = x + (piece.image * conv.height + row) * conv.width * pixel_bytes;
-      const char* from = line + left * pixel_bytes;
-      char* to = tile.data + u * conv.kernel_w * tap_bytes;
-      for (int64_t p = 0; p < piece.length; p++, from += step, to += tile.row_bytes) {
-        if (inside && p >= first && p <= last) {
-          copy_numbers<C>(from, end, numbers, to);
-          continue;
-        }
-        for (int64_t v = 0; v < conv.kernel_w; v++) {
-          const int64_t column = left + p * conv.stride_w + v * conv.dilation_w;
-          if (inside && column >= 0 && column < conv.width)
-            copy_numbers<C>(line + column * pixel_bytes, end, conv.channels, to + v * tap_bytes);
-          else
-            memset(to + v * tap_bytes, 0, tap_bytes);
-        }
-      }
-    }
-    for (int64_t p = 0; p < piece.length; p++, tile.data += tile.row_bytes)
-      if (rest) memset(tile.data + patch_bytes, 0, rest);
-  }
-}
-
-// A dense convolution of few channels reads lines of x: what kernel row `u` of a piece meets, zeros outside. The pixels'
-// patches overlap in it, so that a number comes into the tile once for each line and not once for each patch.
-template <class C>
-struct Lines {
-  int64_t bytes;  // of one, with room for what `copy_numbers` writes too much
-
-  // No sum may be parted, and numbers must be words.
-  static bool can(const Conv& conv) {
-    return C::Mid::bytes == 4 && conv.gathered && conv.kernel_w > 1 && conv.stride_w <= conv.kernel_w &&
-           conv.dilation_w == 1 && conv.mid_channels() <= 192;
-  }
-  // For pieces of at most so many pixels.
-  Lines(const Conv& conv, int64_t pixels) : bytes((numbers(conv, pixels) * C::Mid::bytes + 63) / 64 * 64 + 64) {}
-  static int64_t numbers(const Conv& conv, int64_t pixels) {
-    return ((pixels - 1) * conv.stride_w + conv.kernel_w) * conv.channels;
-  }
-
-  void copy(const Conv& conv, const char* x, const RowPiece& piece, int64_t u, char* to) const {
-    const int64_t pixel_bytes = conv.channels * C::Input::bytes, tap_bytes = conv.channels * C::Mid::bytes;
-    const int64_t row = piece.row * conv.stride_h - conv.pad_top + u * conv.dilation_h;
-    const int64_t left = piece.first * conv.stride_w - conv.pad_left;
-    const int64_t columns = (piece.length - 1) * conv.stride_w + conv.kernel_w;
-    const int64_t begin = left < 0 ? -left : 0, end = conv.width - left < columns ? conv.width - left : columns;
-    if (row < 0 || row >= conv.height || begin >= end) {
-      memset(to, 0, columns * tap_bytes);
-      return;
-    }
-    const char* line = x + ((piece.image * conv.height + row) * conv.width + left) * pixel_bytes;
-    memset(to, 0, begin * tap_bytes);
-    copy_numbers<C>(line + begin * pixel_bytes, x + conv.batch * conv.height * conv.width * pixel_bytes,
-                    (end - begin) * conv.channels, to + begin * tap_bytes);
-    memset(to + end * tap_bytes, 0, (columns - end) * tap_bytes);
-  }
-};
 
 // Rows of the tile -> y, one pointer a row, where there is no pointwise step. Numbers of bfloat16 are the upper halves of
 // what holds them.
@@ -205,25 +122,32 @@ void normalize_rows(const Conv& conv, int64_t places, int64_t rows, Tile tile) {
   }
 }
 
-// The pointwise step that expands x, and where its results go.
+// The step that expands x, and where its results go.
 template <class C>
 struct Expansion {
-  Conv conv;  // of this step alone: its channels, the size of its picture
+  Conv conv;  // of this step alone: its channels, its kernel, the size of its picture
   MatmulCall matmul;
   const MatmulBlock (*table)[3];
   const float* panels;
   int64_t pixel_bytes, line_bytes;  // of the band
   int64_t pixels;                   // at a time
+  Patches<C> patches;
 
   static Conv step_of(const Conv& whole) {
     Conv step = whole;
-    step.channels = whole.expanded, step.out_channels = whole.channels, step.multiplier = 1;
-    step.kernel_h = step.kernel_w = 0, step.bare = false;
+    step.channels = whole.expanded, step.out_channels = whole.channels, step.multiplier = 1, step.expanded = 0;
+    step.kernel_h = whole.expand_h, step.kernel_w = whole.expand_w, step.gathered = whole.expand_h > 0;
+    step.stride_h = step.stride_w = step.dilation_h = step.dilation_w = 1;
+    step.pad_top = whole.expand_top, step.pad_left = whole.expand_left;
+    step.out_height = whole.height, step.out_width = whole.width;
+    step.bare = step.normalized = false;
     return step;
   }
+  int64_t tile_bytes() const { return patches.by_lines ? patches.bytes() : pixels * matmul.row_bytes; }
 
-  // Rows `first` to `end` of a picture into memory. `tile` holds `pixels` rows.
+  // Rows `first` to `end` of a picture into memory. `tile` has `tile_bytes`.
   void rows(const char* x, int64_t image, int64_t first, int64_t end, char* memory, Tile tile) const {
+    if (conv.gathered) return gathered_rows(x, image, first, end, memory, tile);
     char* out[Region::most_pixels];
     Ahead nothing;
     nothing.clear();
@@ -237,6 +161,27 @@ struct Expansion {
       }
       matmul_range<C>(matmul, table, tile.data, some, panels, out, conv.out_channels, nothing);
     }
+  }
+
+  void gathered_rows(const char* x, int64_t image, int64_t first, int64_t end, char* memory, Tile tile) const {
+    const Picture<C> picture(conv, x);
+    char* out[Region::most_pixels];
+    Ahead nothing;
+    nothing.clear();
+    Region region;
+    for (int64_t row = first; row < end; row++, memory += line_bytes)
+      for (int64_t column = 0; column < conv.width; column += pixels) {
+        const int64_t some = conv.width - column < pixels ? conv.width - column : pixels;
+        for (int64_t p = 0; p < some; p++) out[p] = memory + (column + p) * pixel_bytes;
+        region.count = 0;
+        region.add(image, row, column, some);
+        if (patches.by_lines) {
+          patches.multiply(picture, region, tile.data, matmul, table, panels, out, nothing, {});
+        } else {
+          gather_region<C>(conv, picture, region, tile);
+          matmul_range<C>(matmul, table, tile.data, some, panels, out, conv.out_channels, nothing);
+        }
+      }
   }
 };
 

@@ -18,7 +18,7 @@ from .chains import find_chains
 from .fold import fold_norms
 from .graph import is_exported, trace
 from .lifting import lift_steps
-from .pair import open_cp
+from .opening import open_layers
 from .parallel import merge_parallel
 from .pixelwise import write_pixelwise
 from .programs import programmed
@@ -147,7 +147,7 @@ def fuse(
     write_scales(traced)
     write_pixelwise(traced)
     norms += fold_norms(traced)  # those that follow what was merged or written anew
-    open_cp(traced)
+    open_layers(traced)
     chains, left = find_chains(traced)
     network = traced.graph
     sizes = sizes_of(network, example)

@@ -5,15 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..errors import ModelError
 from ..geometry import Geometry, Pads
-from ..nn import CPConv1d, CPConv2d, FactoredConv, SeparableConv1d, SeparableConv2d
-from ..nn.dense import CONV, DenseConv
+from ..nn import FactoredConv, SeparableConv1d, SeparableConv2d
+from ..nn.dense import DenseConv
 from .fold import scale_shift_of
-from .graph import NORMS, Network
-from .rewriting import calls_of, hooked
+from .graph import NORMS
+from .rewriting import hooked
 
 LAYERS: dict[int, type[SeparableConv1d] | type[SeparableConv2d]] = {1: SeparableConv1d, 2: SeparableConv2d}
 
@@ -128,29 +128,3 @@ def why_not_pair(layer: FactoredConv) -> str | None:
     if norm is not None and (type(norm) not in NORMS or scale_shift_of(norm) is None or norm._forward_hooks):
         return f"the {type(norm).__name__} between its steps cannot be folded into a weight"
     return None
-
-
-def open_cp(network: Network) -> None:
-    """Write each CP layer of the graph as a pointwise convolution and a separable layer, which it is a chain of."""
-    graph = network.graph
-    calls = calls_of(graph.graph)
-    for node in list(graph.graph.nodes):
-        name = str(node.target)
-        layer = graph.get_submodule(name) if node.op == "call_module" else None
-        if not isinstance(layer, CPConv1d | CPConv2d) or layer.conv.groups > 1 or calls[node.target] > 1:
-            continue
-        if hooked(layer):
-            continue
-        into, depthwise, out = layer.weights
-        parts = nn.Module()
-        parts.pointwise_in = CONV[layer.ndim](into.shape[1], into.shape[0], 1, bias=False, device="meta").eval()
-        parts.pointwise_in.weight = into
-        geometry = layer.conv.geometry
-        parts.pair = Pair(geometry, depthwise, None, out, layer.bias, padding_mode=layer.padding_mode).layer()
-        graph.set_submodule(name, parts)
-        with graph.graph.inserting_before(node):
-            mixed = graph.graph.call_module(f"{name}.pointwise_in", node.args)
-            answer = graph.graph.call_module(f"{name}.pair", (mixed,))
-        node.replace_all_uses_with(answer)
-        graph.graph.erase_node(node)
-    graph.recompile()

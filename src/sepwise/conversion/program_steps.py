@@ -5,6 +5,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import prod
 from typing import Any
 
 import torch
@@ -93,8 +94,8 @@ def _result(graph: fx.GraphModule, node: fx.Node, values: Sequence[Known], alone
         residual = values[1][0] if len(values) > 1 else None
         pixels = (shape[2], shape[3]) if len(shape) == 4 else (1, 1)
         channels, size = layer.result(shape[1], pixels)
-        made = _joined(Made(source, residual, layer=layer)) if alone[0] else Made(source, residual, layer=layer)
-        return made, (shape[0], channels, *size)[: len(shape)]
+        made, result = Made(source, residual, layer=layer), (shape[0], channels, *size)[: len(shape)]
+        return (_joined(made, prod(result) < prod(shape)) if alone[0] else made), result
     after = activations_of(graph, node)
     if after is not None:
         made = _activated(source, after) if alone[0] else None
@@ -111,21 +112,29 @@ def _result(graph: fx.GraphModule, node: fx.Node, values: Sequence[Known], alone
     return None
 
 
-def _joined(made: Made) -> Made:
-    """The same with what made its source as a part of it, where one layer can do both."""
+def _joined(made: Made, narrows: bool) -> Made:
+    """The same with what made its source as a part of it, where one layer can do both.
+
+    narrows    whether it is smaller than its source, which need not reach memory then
+    """
     before, layer = made.source, made.layer
     assert before is not None
     assert layer is not None
     weights = layer.weights
     if before.gate is not None and before.layer is None and _is_pointwise(layer):
         return Made(before.source, made.residual, before.gate, layer)
-    expands = before.layer is not None and _is_pointwise(before.layer) and before.residual is before.gate is None
-    if expands and weights.get("pointwise") is None and weights.get("expand") is None:
-        first = before.layer
-        assert first is not None
-        both = {**weights, "expand": first.weights["pointwise"], "expand_bias": first.weights["bias"]}
-        return Made(before.source, made.residual, layer=replace(layer, weights=both, widening=first.activation))
-    return made
+    first = before.layer
+    if first is None or not before.residual is before.gate is None or weights.get("expand") is not None:
+        return made
+    if weights.get("pointwise") is None:
+        joins = _is_pointwise(first)
+    else:
+        joins = _is_dense(layer) and (_is_pointwise(first) or _is_dense(first, keeps_size=True)) and narrows
+    if not joins:
+        return made
+    both = {**weights, "expand": first.weights["pointwise"], "expand_bias": first.weights["bias"]}
+    whole = replace(layer, weights=both, widening=first.activation, expand_geometry=first.geometry)
+    return Made(before.source, made.residual, layer=whole)
 
 
 def _activated(made: Made, after: Sequence[str]) -> Made | None:
@@ -143,6 +152,15 @@ def _activated(made: Made, after: Sequence[str]) -> Made | None:
 
 def _is_pointwise(layer: Layer) -> bool:
     return layer.geometry is None and layer.weights.get("depthwise") is None and layer.epsilon is None
+
+
+def _is_dense(layer: Layer, keeps_size: bool = False) -> bool:
+    """Whether it is one dense convolution; asked for, one at stride 1 whose result has the size of what it reads."""
+    geometry, weights = layer.geometry, layer.weights
+    if geometry is None or weights.get("depthwise") is not None or weights.get("expand") is not None:
+        return False
+    steps = {*geometry.stride, *geometry.dilation}
+    return not keeps_size or (steps == {1} and geometry.output_size((99, 98)) == (99, 98))
 
 
 def layer_of(graph: fx.GraphModule, node: fx.Node) -> Layer | None:

@@ -110,7 +110,8 @@ class Row(nn.Module):
             program, shapes = made
             results = program(pictures)
             if results:
-                found = [y.reshape(shape) for y, shape in zip(results, shapes, strict=True)]
+                # Reshaped to the shape that it has, one picture would no longer count as channels_last.
+                found = [y if y.shape == s else y.reshape(s) for y, s in zip(results, shapes, strict=True)]
                 return found[0] if len(found) == 1 else tuple(found)
             self._programs.pop(key, None)
         return self.graph(*given)

@@ -30,7 +30,11 @@ WEIGHTS = ("pointwise", "depthwise", "bias", "depthwise_bias", "expand", "expand
 
 @dataclass(frozen=True)
 class Layer:
-    """A `fused_block` without what it reads; arguments as there. Without "pointwise" the depthwise step is the last."""
+    """A `fused_block` without what it reads; arguments as there. Without "pointwise" the depthwise step is the last.
+
+    expand_geometry    of "expand" where that is a dense convolution (E, C, KH, KW); one that keeps the size, at stride 1.
+                       A dense convolution may follow it, too
+    """
 
     weights: Mapping[str, Tensor | None]
     geometry: Geometry | None = None
@@ -39,6 +43,7 @@ class Layer:
     epsilon: float | None = None
     activation: str | None = None
     precision: str | None = None
+    expand_geometry: Geometry | None = None
 
     def result(self, channels: int, size: tuple[int, int]) -> tuple[int, tuple[int, int]]:
         """Channels and spatial size of what it makes of these."""
@@ -75,7 +80,7 @@ class _Told:
         self.steps += [step.source, step.residual, step.gate, int(step.layer is not None)]
         if step.layer is None:
             return
-        layer, stride, dilation, padding = step.layer, (1, 1), (1, 1), (0, 0, 0, 0)
+        layer, stride, dilation = step.layer, (1, 1), (1, 1)
         for name in WEIGHTS:
             self.steps.append(self._weight(layer.weights.get(name)))
         self.steps += [WORDS.index(word) for word in (layer.widening, layer.between, layer.activation)]
@@ -83,9 +88,8 @@ class _Told:
         if layer.epsilon is not None:
             self.epsilons.append(layer.epsilon)
         if layer.geometry is not None:
-            (top, bottom), (left, right) = layer.geometry.pads(size)
-            stride, dilation, padding = layer.geometry.stride, layer.geometry.dilation, (top, left, bottom, right)
-        self.steps += [*stride, *padding, *dilation]
+            stride, dilation = layer.geometry.stride, layer.geometry.dilation
+        self.steps += [*stride, *_pads(layer.geometry, size), *dilation, *_pads(layer.expand_geometry, size)]
         self.steps.append(PRECISIONS.index(layer.precision or precision_asked(compiling=False)))
 
     def _weight(self, weight: Tensor | None) -> int:
@@ -93,6 +97,12 @@ class _Told:
             return -1
         self.weights.append(weight)
         return len(self.weights) - 1
+
+
+def _pads(geometry: Geometry | None, size: tuple[int, int]) -> tuple[int, ...]:
+    """Pixels around a picture of this size: top, left, bottom, right."""
+    (top, bottom), (left, right) = ((0, 0), (0, 0)) if geometry is None else geometry.pads(size)
+    return top, left, bottom, right
 
 
 class Program:
