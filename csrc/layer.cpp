@@ -125,7 +125,7 @@ Conv conv_of(const Layer& a, const Size& x) {
                       "sepwise::fused_block: without a depthwise step there is nothing to be activated after it");
       STD_TORCH_CHECK(pointwise[1] == conv.channels,
                       "sepwise::fused_block: without a depthwise step, pointwise must be (O, C, KH, KW)");
-      STD_TORCH_CHECK(!a.expand || conv.gathered, "sepwise::fused_block: what is expanded must meet a kernel");
+      STD_TORCH_CHECK(!a.expand || conv.gathered, "sepwise::fused_block: where x is expanded, a depthwise step must follow, or a dense convolution");
     }
   } else {
     conv.bare = true, conv.out_channels = conv.channels;

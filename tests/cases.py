@@ -154,6 +154,7 @@ BLOCKS = [
 ]
 
 DENSE: dict[str, Any] = {"dense": True, "widening": "relu"}
+CURVED: dict[str, Any] = {"dense": True, "widening": "silu"}
 # Layers that only programs know, and how dense convolutions find their patches.
 STEPS = [
     Block("bare", 40, 40, (9, 11), padding=1, between="relu6", bare=True, depthwise_bias=True, bias=False),
@@ -181,7 +182,7 @@ STEPS = [
     Block("gated, long reduction", 400, 5, (3, 3), kernel=(0, 0), gated=True),
     Block("1 x 3, then 3 x 1", 64, 16, (9, 40), (3, 1), padding=((1, 1), (0, 0)), expanded=5, expand=(1, 3), **DENSE),
     Block("3 x 1, then 1 x 3", 33, 40, (9, 40), (1, 3), padding=((0, 0), (1, 1)), expanded=70, expand=(3, 1), **DENSE),
-    Block("3 x 3, then 3 x 3", 40, 17, (7, 30), padding=1, expanded=18, expand=(3, 3), **DENSE | {"widening": "silu"}),
+    Block("3 x 3, then 3 x 3", 40, 17, (7, 30), padding=1, expanded=18, expand=(3, 3), **CURVED),
     Block("3 x 3, then 3 x 3, stride 2", 20, 17, (9, 12), stride=2, padding=1, expanded=9, expand=(3, 3), **DENSE),
     Block("1 x 1, then 3 x 3", 20, 33, (4, 70), padding=1, expanded=9, residual=True, **DENSE),
     Block("4 x 2, then depthwise", 20, 33, (8, 9), padding=1, expanded=9, expand=(4, 2), batch=3),

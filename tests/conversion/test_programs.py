@@ -49,6 +49,16 @@ def test_a_mobile_network_is_one_call():
     torch.testing.assert_close(fused(x), model(x), rtol=1e-5, atol=1e-6)
 
 
+def test_what_follows_a_row_finds_channels_last():
+    """One picture reshaped to the shape it has would no longer count as such, and be copied by a pool after the row."""
+    model, x = nn.Sequential(*[*network().children()][:5]).eval(), picture()
+    (row,) = fuse(model, x)._rows
+    assert isinstance(row, Row)
+    y = row(x.contiguous(memory_format=torch.channels_last))
+    assert y.stride() == torch.empty_like(y, memory_format=torch.channels_last).stride()
+    assert nn.MaxPool2d(2)(y).is_contiguous(memory_format=torch.channels_last)
+
+
 def test_other_sizes_and_batches():
     model = network()
     fused = fuse(model, picture())

@@ -2,10 +2,12 @@
 
 import gc
 from dataclasses import replace
+from math import prod
 from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sepwise.geometry import Geometry
@@ -63,6 +65,11 @@ def one_at_a_time(given: list[Tensor], steps: list[Step]) -> list[Tensor]:
             values.append(x if step.gate >= 0 else x.float().mean((2, 3), keepdim=True).to(x.dtype))
             continue
         options: dict[str, Any] = {**layer.weights}
+        widening, wide = layer.widening, layer.expand_geometry
+        if wide is not None:
+            expand = {"pointwise": options.pop("expand"), "bias": options.pop("expand_bias", None)}
+            x = fused_block(x, **expand, activation=layer.widening, geometry=wide)
+            widening = None
         pointwise = options.pop("pointwise", None)
         if pointwise is None:  # the same numbers
             pointwise = torch.eye(options["depthwise"].shape[0], dtype=x.dtype)[:, :, None, None]
@@ -71,7 +78,7 @@ def one_at_a_time(given: list[Tensor], steps: list[Step]) -> list[Tensor]:
                 x,
                 pointwise,
                 residual=values[step.residual] if step.residual >= 0 else None,
-                widening=layer.widening,
+                widening=widening,
                 between=layer.between,
                 epsilon=layer.epsilon,
                 activation=layer.activation,
@@ -125,6 +132,52 @@ def test_every_kind_of_layer_and_two_tensors_given():
     wanted = one_at_a_time(given, steps)
     for y, value in zip(Program(given, steps, [2, 3, 4, 5])(given), [2, 3, 4, 5], strict=True):
         torch.testing.assert_close(y, wanted[value], rtol=1e-6, atol=1e-6)
+
+
+def chain(channels: int, wide: int, out: int, first: tuple[int, int], second: tuple[int, int], **options: Any) -> Layer:
+    """Two dense convolutions, each padded such that the size stays."""
+    dtype = options.pop("dtype", torch.float32)
+    weights = {
+        "expand": draw(wide, channels, *first, seed=50, dtype=dtype) / (channels * prod(first)) ** 0.5,
+        "expand_bias": draw(wide, seed=51, dtype=dtype),
+        "pointwise": draw(out, wide, *second, seed=52, dtype=dtype) / (wide * prod(second)) ** 0.5,
+        "bias": draw(out, seed=53, dtype=dtype),
+    }
+    geometry = Geometry.of(second, options.pop("stride", 1), "same")
+    return Layer(weights, geometry, "relu", expand_geometry=Geometry.of(first, 1, "same"), **options)
+
+
+@pytest.mark.parametrize("size", [(1, 9, 50), (3, 4, 11), (2, 40, 300)], ids=str)
+@pytest.mark.parametrize(("dtype", "bound"), [(torch.float32, 1e-6), (torch.bfloat16, 1e-2)], ids=str)
+def test_two_dense_convolutions_in_one_step(size, dtype, bound):
+    batch, height, width = size
+    x = draw(batch, 5, height, width, dtype=dtype)
+    steps = [
+        Step(0, layer=chain(5, 64, 16, (1, 3), (3, 1), dtype=dtype)),
+        Step(1, layer=chain(16, 40, 16, (4, 2), (2, 5), activation="silu", dtype=dtype), residual=1),
+        Step(2, layer=chain(16, 70, 9, (3, 3), (3, 3), stride=2, dtype=dtype)),
+    ]
+    wanted = one_at_a_time([x], steps)
+    for y, value in zip(Program([x], steps, [1, 2, 3])([x]), [1, 2, 3], strict=True):
+        torch.testing.assert_close(y, wanted[value], rtol=bound, atol=bound)
+
+
+def test_what_expands_keeps_the_size():
+    layer, x = chain(5, 8, 4, (3, 3), (3, 1)), draw(1, 5, 9, 9)
+    for wrong in (Geometry.of((3, 3), 1, 0), Geometry.of((3, 3), 1, 2)):
+        with pytest.raises(RuntimeError, match="keeps its size"):
+            Program([x], [Step(0, layer=replace(layer, expand_geometry=wrong))], [1])
+
+
+@pytest.mark.parametrize("size", [(6, 7), (20, 40)], ids=str)
+@pytest.mark.parametrize("kernel", [(3, 1), (1, 3), (3, 3)], ids=str)
+def test_long_sums_in_parts(size, kernel):
+    """More than 192 products each: no worse than what stock PyTorch makes of them."""
+    x, weight = draw(1, 300, *size), draw(33, 300, *kernel, seed=7)
+    layer = Layer({"pointwise": weight}, Geometry.of(kernel, 1, "same"))
+    truth = F.conv2d(x.double(), weight.double(), padding="same")
+    ours, stock = Program([x], [Step(0, layer=layer)], [1])([x])[0], F.conv2d(x, weight, padding="same")
+    assert (ours - truth).norm() < 1.5 * (stock - truth).norm()
 
 
 def bare(

@@ -32,8 +32,8 @@ WEIGHTS = ("pointwise", "depthwise", "bias", "depthwise_bias", "expand", "expand
 class Layer:
     """A `fused_block` without what it reads; arguments as there. Without "pointwise" the depthwise step is the last.
 
-    expand_geometry    of "expand" where that is a dense convolution (E, C, KH, KW); one that keeps the size, at stride 1.
-                       A dense convolution may follow it, too
+    expand_geometry    of "expand" where that is a dense convolution (E, C, KH, KW), at stride 1, that keeps the size; a
+                       dense convolution may follow it, too
     """
 
     weights: Mapping[str, Tensor | None]
