@@ -92,14 +92,17 @@ Conv conv_of(const Layer& a, const Size& x) {
     STD_TORCH_CHECK(expand[0] >= 1 && expand[1] == x[1] && expand[2] >= 1 && expand[3] >= 1,
                     "sepwise::fused_block: expand must be (E, C, KH, KW)");
     conv.expanded = x[1], conv.channels = expand[0];
-    const bool is_dense = expand[2] > 1 || expand[3] > 1 || a.expand_padding != Sizes({0, 0, 0, 0});
-    if (is_dense) {
-      conv.expand_h = expand[2], conv.expand_w = expand[3];
-      conv.expand_top = a.expand_padding[0], conv.expand_left = a.expand_padding[1];
+    const Sizes& stride = a.expand_stride;
+    const Sizes& pads = a.expand_padding;
+    if (expand[2] > 1 || expand[3] > 1 || stride != Sizes({1, 1}) || pads != Sizes({0, 0, 0, 0})) {
+      STD_TORCH_CHECK(stride.size() == 2 && pads.size() == 4 && stride[0] >= 1 && stride[1] >= 1,
+                      "sepwise::fused_block: strides of what expands x start at 1");
+      conv.expand_h = expand[2], conv.expand_w = expand[3], conv.x_height = x[2], conv.x_width = x[3];
+      conv.expand_stride_h = stride[0], conv.expand_stride_w = stride[1];
+      conv.expand_top = pads[0], conv.expand_left = pads[1];
+      conv.height = extent(x[2], pads[0], pads[2], expand[2], stride[0], 1);
+      conv.width = extent(x[3], pads[1], pads[3], expand[3], stride[1], 1);
     }
-    STD_TORCH_CHECK(a.expand_padding[0] + a.expand_padding[2] == expand[2] - 1 &&
-                        a.expand_padding[1] + a.expand_padding[3] == expand[3] - 1,
-                    "sepwise::fused_block: a kernel that expands x keeps its size");
   }
   if (a.depthwise) {
     const auto depthwise = a.depthwise->sizes();
@@ -142,8 +145,8 @@ Conv conv_of(const Layer& a, const Size& x) {
   conv.dilation_h = a.dilation[0], conv.dilation_w = a.dilation[1];
   conv.pad_top = a.padding[0], conv.pad_left = a.padding[1];
   const int64_t kernel_h = conv.kernel_h ? conv.kernel_h : 1, kernel_w = conv.kernel_w ? conv.kernel_w : 1;
-  conv.out_height = extent(x[2], a.padding[0], a.padding[2], kernel_h, conv.stride_h, conv.dilation_h);
-  conv.out_width = extent(x[3], a.padding[1], a.padding[3], kernel_w, conv.stride_w, conv.dilation_w);
+  conv.out_height = extent(conv.height, a.padding[0], a.padding[2], kernel_h, conv.stride_h, conv.dilation_h);
+  conv.out_width = extent(conv.width, a.padding[1], a.padding[3], kernel_w, conv.stride_w, conv.dilation_w);
   conv.between = a.between, conv.activation = a.activation, conv.widening = a.widening;
   conv.normalized = a.epsilon.has_value(), conv.epsilon = static_cast<float>(a.epsilon.value_or(0));
   STD_TORCH_CHECK(!(conv.normalized && conv.gathered), "sepwise::fused_block: patches of a kernel are not normalized");

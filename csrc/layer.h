@@ -27,7 +27,7 @@ struct Layer {
   Activation between = Activation::none, activation = Activation::none, widening = Activation::none;
   std::optional<double> epsilon;    // of the normalization, where there is one
   Sizes stride, padding, dilation;  // (vertical, horizontal); padding (top, left, bottom, right)
-  Sizes expand_padding = {0, 0, 0, 0};  // likewise, with which `expand` keeps the size of x
+  Sizes expand_stride = {1, 1}, expand_padding = {0, 0, 0, 0};  // likewise, of `expand`
   Precision precision = Precision::highest;
   std::string kernel_name;  // empty: the first that can
 

@@ -26,6 +26,11 @@ struct Sample {
     std::memcpy(content, at, this->bytes);
   }
   bool holds() const { return std::memcmp(content, at, bytes) == 0; }
+  void come_nearer() const {
+    __builtin_prefetch(at, 0, 2);
+    __builtin_prefetch(this, 0, 2);
+    __builtin_prefetch(reinterpret_cast<const char*>(this + 1) - 1, 0, 2);
+  }
 };
 
 struct Held {
@@ -33,6 +38,7 @@ struct Held {
   ScalarType type;
   std::vector<Tensor> weights;
   std::vector<Sample> samples;
+  std::vector<const char*> objects;  // lines of memory that the caller looks at before it calls again
 };
 
 std::mutex mutex;
@@ -82,7 +88,7 @@ Layer read_layer(Reader& reader, const std::vector<Tensor>& weights, const std::
   const int64_t epsilon = reader.one();
   if (epsilon >= 0) layer.epsilon = epsilons.at(epsilon);
   layer.stride = reader.some(2), layer.padding = reader.some(4), layer.dilation = reader.some(2);
-  layer.expand_padding = reader.some(4);
+  layer.expand_stride = reader.some(2), layer.expand_padding = reader.some(4);
   layer.precision = named(reader.one(), Precision::medium);
   return layer;
 }
@@ -97,9 +103,10 @@ bool same(const Value& a, const Value& b) {
 }
 
 // `given`: tensors of the size and dtype that the program will be run with. `steps`: for each its source, residual and
-// gate, whether it is a layer (1) or not (0), and the numbers of the layer. Returns the number of the program.
+// gate, whether it is a layer (1) or not (0), and the numbers of the layer. `objects`: addresses and bytes of what the caller
+// looks at before it calls again; they may be stale. Returns the number of the program.
 int64_t make_program(std::vector<Tensor> given, std::vector<Tensor> weights, std::vector<int64_t> steps,
-                     std::vector<double> epsilons, std::vector<int64_t> returned) {
+                     std::vector<double> epsilons, std::vector<int64_t> returned, std::vector<int64_t> objects) {
   STD_TORCH_CHECK(!given.empty() && !returned.empty(), "sepwise::make_program: nothing is given, or nothing returned");
   const ScalarType type = given[0].scalar_type();
   std::vector<Value> values;
@@ -107,7 +114,7 @@ int64_t make_program(std::vector<Tensor> given, std::vector<Tensor> weights, std
     STD_TORCH_CHECK(x.scalar_type() == type, "sepwise::make_program: all that is given must have one dtype");
     values.push_back(value_of(x));
   }
-  auto held = std::make_shared<Held>(Held{Program(type_of(type), std::move(values)), type, {}, {}});
+  auto held = std::make_shared<Held>(Held{Program(type_of(type), std::move(values)), type, {}, {}, {}});
   Program& program = held->program;
   for (Reader reader(steps); !reader.at_end();) {
     Step step;
@@ -142,6 +149,9 @@ int64_t make_program(std::vector<Tensor> given, std::vector<Tensor> weights, std
     held->samples.emplace_back(data, bytes);
     if (bytes > Sample::most) held->samples.emplace_back(data + bytes - Sample::most, Sample::most);
   }
+  for (size_t i = 0; i + 1 < objects.size(); i += 2)
+    for (int64_t line = objects[i] / 64; line * 64 < objects[i] + objects[i + 1]; line++)
+      held->objects.push_back(reinterpret_cast<const char*>(line * 64));
   const std::lock_guard<std::mutex> lock(mutex);
   programs()[++last_number] = std::move(held);
   return last_number;
@@ -180,6 +190,9 @@ std::vector<Tensor> run_program(std::vector<Tensor> given, int64_t number) {
   const std::array memory_size = {static_cast<int64_t>(program.memory_bytes())};
   const Tensor memory = torch::stable::empty({memory_size.data(), 1}, ScalarType::Byte);
   program.run(from, to, memory.mutable_data_ptr(), host());
+  // A call fills the caches with weights. What will be looked at before the next one comes back while Python goes on.
+  for (const char* line : held->objects) __builtin_prefetch(line, 0, 2);
+  for (const Sample& sample : held->samples) sample.come_nearer();
   return results;
 }
 
@@ -195,7 +208,8 @@ extern "C" __attribute__((visibility("default"))) void sepwise_drop_program(int6
 }
 
 STABLE_TORCH_LIBRARY_FRAGMENT(sepwise, m) {
-  m.def("make_program(Tensor[] given, Tensor[] weights, int[] steps, float[] epsilons, int[] returned) -> int");
+  m.def("make_program(Tensor[] given, Tensor[] weights, int[] steps, float[] epsilons, int[] returned, int[] objects) "
+        "-> int");
   m.def("run_program(Tensor[] given, int program) -> Tensor[]");
 }
 

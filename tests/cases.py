@@ -33,7 +33,7 @@ class Block(Case):
     expanded    channels of x, which a pointwise step expands to `channels` first; 0: there is none
     dense       the kernel is that of the last step; there is no depthwise one
     bare        there is no last step. Only programs know such calls, and the next two
-    expand      the kernel that expands x, padded such that the size stays; (0, 0): one pixel
+    expand      the kernel that expands x, to `size`; (0, 0): one pixel
     gated       x is multiplied with a number for each channel of each picture; there is no depthwise step
     """
 
@@ -45,6 +45,12 @@ class Block(Case):
     bare: bool = False
     gated: bool = False
     expand: tuple[int, int] = (0, 0)
+    expand_stride: tuple[int, int] = (1, 1)
+
+    @property
+    def x_size(self) -> tuple[int, int]:
+        """The size of x: what a kernel expands is padded by (k - 1) // 2 before and k // 2 behind."""
+        return (self.size[0] - 1) * self.expand_stride[0] + 1, (self.size[1] - 1) * self.expand_stride[1] + 1
 
 
 def pads(padding: Any, size: Sequence[int], extents: Sequence[int], stride: Sequence[int]) -> list[tuple[int, int]]:
@@ -154,6 +160,7 @@ BLOCKS = [
 ]
 
 DENSE: dict[str, Any] = {"dense": True, "widening": "relu"}
+STRIDED: dict[str, Any] = {"dense": True, "widening": "relu6", "expand_stride": (2, 2), "batch": 3}
 CURVED: dict[str, Any] = {"dense": True, "widening": "silu"}
 # Layers that only programs know, and how dense convolutions find their patches.
 STEPS = [
@@ -185,6 +192,8 @@ STEPS = [
     Block("3 x 3, then 3 x 3", 40, 17, (7, 30), padding=1, expanded=18, expand=(3, 3), **CURVED),
     Block("3 x 3, then 3 x 3, stride 2", 20, 17, (9, 12), stride=2, padding=1, expanded=9, expand=(3, 3), **DENSE),
     Block("1 x 1, then 3 x 3", 20, 33, (4, 70), padding=1, expanded=9, residual=True, **DENSE),
+    Block("a stem, then depthwise", 32, 16, (20, 21), padding=1, expanded=3, expand=(3, 3), expand_stride=(2, 2)),
+    Block("a stem, then 3 x 3", 20, 33, (9, 40), padding=1, stride=2, expanded=3, expand=(3, 3), **STRIDED),
     Block("4 x 2, then depthwise", 20, 33, (8, 9), padding=1, expanded=9, expand=(4, 2), batch=3),
     Block("3 x 1, narrow and long", 200, 70, (9, 5), (3, 1), padding=((1, 1), (0, 0)), dense=True, batch=3),
     Block("3 x 1, wide and long", 200, 70, (6, 40), (3, 1), padding=((1, 1), (0, 0)), dense=True, residual=True),

@@ -30,7 +30,7 @@ struct Case {
 
 bool read_case(Case& one) {
   char name[200];
-  constexpr int count = 31;
+  constexpr int count = 35;
   long v[count];
   int got = scanf(" %199[^|]|", name);
   for (int i = 0; got == i + 1 && i < count; i++) got += scanf("%ld", v + i) == 1;
@@ -44,7 +44,8 @@ bool read_case(Case& one) {
               .out_channels = v[5], .out_height = v[6], .out_width = v[7], .kernel_h = v[8], .kernel_w = v[9],
               .stride_h = v[10], .stride_w = v[11], .dilation_h = v[12], .dilation_w = v[13], .pad_top = v[14],
               .pad_left = v[15], .between = (Activation)v[16], .activation = (Activation)v[17], .expanded = v[20],
-              .expand_h = v[27], .expand_w = v[28], .expand_top = v[29], .expand_left = v[30], .widening = (Activation)v[21], .normalized = v[22] != 0, .gathered = v[24] != 0,
+              .expand_h = v[27], .expand_w = v[28], .expand_stride_h = v[29], .expand_stride_w = v[30],
+              .expand_top = v[31], .expand_left = v[32], .x_height = v[33], .x_width = v[34], .widening = (Activation)v[21], .normalized = v[22] != 0, .gathered = v[24] != 0,
               .bare = v[25] != 0, .epsilon = 0.5f};
   one.bias = v[18], one.depthwise_bias = v[19], one.residual = v[23], one.gate = v[26];
   return true;
@@ -107,7 +108,7 @@ struct Question {
 
 Question question_of(const Case& one, const Kernel& kernel) {
   const Conv& conv = one.conv;
-  Numbers numbers{small_integers(conv.batch * conv.height * conv.width * conv.in_channels()),
+  Numbers numbers{small_integers(conv.in_pixels() * conv.in_channels()),
                   small_integers(conv.has_depthwise() ? conv.mid_channels() * conv.kernel_h * conv.kernel_w : 0),
                   small_integers(one.depthwise_bias ? conv.mid_channels() : 0),
                   small_integers(conv.bare ? 0 : conv.out_channels * conv.mid_channels()),

@@ -55,15 +55,18 @@ inline std::vector<double> widened(const sepwise::Conv& conv, const Numbers& num
   std::vector<double> wide;
   const int64_t kernel_h = conv.expand_h ? conv.expand_h : 1, kernel_w = conv.expand_w ? conv.expand_w : 1;
   for (int64_t pixel = 0; pixel < conv.batch * conv.height * conv.width; pixel++) {
-    const int64_t column = pixel % conv.width, row = pixel / conv.width % conv.height, first = pixel - column - row * conv.width;
+    const int64_t column = pixel % conv.width, row = pixel / conv.width % conv.height;
+    const int64_t height = conv.expand_h ? conv.x_height : conv.height, width = conv.expand_h ? conv.x_width : conv.width;
+    const int64_t first = pixel / conv.width / conv.height * height * width;
     for (int64_t c = 0; c < conv.channels; c++) {
       double sum = numbers.expand_bias.empty() ? 0 : numbers.expand_bias[c];
       for (int64_t u = 0; u < kernel_h; u++)
         for (int64_t v = 0; v < kernel_w; v++) {
-          const int64_t i = row + u - conv.expand_top, j = column + v - conv.expand_left;
-          if (i < 0 || i >= conv.height || j < 0 || j >= conv.width) continue;
+          const int64_t i = row * conv.expand_stride_h + u - conv.expand_top;
+          const int64_t j = column * conv.expand_stride_w + v - conv.expand_left;
+          if (i < 0 || i >= height || j < 0 || j >= width) continue;
           for (int64_t k = 0; k < conv.expanded; k++)
-            sum += numbers.x[(first + i * conv.width + j) * conv.expanded + k] *
+            sum += numbers.x[(first + i * width + j) * conv.expanded + k] *
                    numbers.expand[((c * conv.expanded + k) * kernel_h + u) * kernel_w + v];
         }
       const float value = (float)activated(conv.widening, sum);

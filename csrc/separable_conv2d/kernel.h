@@ -11,7 +11,8 @@
 // Where gathered, q stands for (u, v, c) and mid[p, (u, v, c)] = wide[pixel(p, u, v), c]: a dense convolution.
 //
 // Memory, all contiguous:
-//     x           (batch, height, width, channels, or expanded)     type of the kernel
+//     x           (batch, height, width, channels, or expanded)     type of the kernel; (x_height, x_width) where a kernel
+//                                                                   expands it
 //     y, residual (batch, out_height, out_width, out_channels)      type of the kernel; every element of y is written once
 //     expand      (channels, expanded), or (channels, expanded, expand_h, expand_w)    type of the kernel
 //     depthwise   (channels * multiplier, kernel_h, kernel_w)       type of the kernel
@@ -49,14 +50,16 @@ struct Conv {
   int64_t kernel_h, kernel_w, stride_h, stride_w, dilation_h, dilation_w, pad_top, pad_left;
   Activation between, activation;
   int64_t expanded = 0;  // channels of x where they are expanded to `channels`; 0: they are not
-  // The kernel that expands, at stride 1, and its pads, with which wide has the size of x; 0 by 0: one pixel.
-  int64_t expand_h = 0, expand_w = 0, expand_top = 0, expand_left = 0;
+  // The kernel that expands, its strides and pads, and the size of x; 0 by 0: one pixel, and x has the size of wide.
+  int64_t expand_h = 0, expand_w = 0, expand_stride_h = 1, expand_stride_w = 1, expand_top = 0, expand_left = 0;
+  int64_t x_height = 0, x_width = 0;
   Activation widening = Activation::none;
   bool normalized = false, gathered = false, bare = false;
   float epsilon = 0;
 
   int64_t in_channels() const { return expanded ? expanded : channels; }
   int64_t mid_channels() const { return gathered ? channels * kernel_h * kernel_w : channels * multiplier; }
+  int64_t in_pixels() const { return batch * (expand_h ? x_height * x_width : height * width); }
   int64_t out_pixels() const { return batch * out_height * out_width; }
   bool has_depthwise() const { return kernel_h > 0 && !gathered; }
 };

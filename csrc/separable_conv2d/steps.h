@@ -137,9 +137,11 @@ struct Expansion {
     Conv step = whole;
     step.channels = whole.expanded, step.out_channels = whole.channels, step.multiplier = 1, step.expanded = 0;
     step.kernel_h = whole.expand_h, step.kernel_w = whole.expand_w, step.gathered = whole.expand_h > 0;
-    step.stride_h = step.stride_w = step.dilation_h = step.dilation_w = 1;
+    step.stride_h = whole.expand_stride_h, step.stride_w = whole.expand_stride_w;
+    step.dilation_h = step.dilation_w = 1;
     step.pad_top = whole.expand_top, step.pad_left = whole.expand_left;
     step.out_height = whole.height, step.out_width = whole.width;
+    if (step.gathered) step.height = whole.x_height, step.width = whole.x_width;
     step.bare = step.normalized = false;
     return step;
   }
@@ -170,8 +172,8 @@ struct Expansion {
     nothing.clear();
     Region region;
     for (int64_t row = first; row < end; row++, memory += line_bytes)
-      for (int64_t column = 0; column < conv.width; column += pixels) {
-        const int64_t some = conv.width - column < pixels ? conv.width - column : pixels;
+      for (int64_t column = 0; column < conv.out_width; column += pixels) {
+        const int64_t some = conv.out_width - column < pixels ? conv.out_width - column : pixels;
         for (int64_t p = 0; p < some; p++) out[p] = memory + (column + p) * pixel_bytes;
         region.count = 0;
         region.add(image, row, column, some);
@@ -204,7 +206,7 @@ class Band {
       expansion_.rows(x, image, end_, end, memory_ + (end_ - first_) * line, tile);
       end_ = end;
     }
-    return memory_ - (image * expansion_.conv.height + first_) * line;
+    return memory_ - (image * expansion_.conv.out_height + first_) * line;
   }
 
  private:

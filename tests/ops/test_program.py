@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sepwise.errors import ShapeError
 from sepwise.geometry import Geometry
 from sepwise.ops import fused_block, native
 from sepwise.ops.program import Layer, Program, Step
@@ -162,11 +163,23 @@ def test_two_dense_convolutions_in_one_step(size, dtype, bound):
         torch.testing.assert_close(y, wanted[value], rtol=bound, atol=bound)
 
 
-def test_what_expands_keeps_the_size():
-    layer, x = chain(5, 8, 4, (3, 3), (3, 1)), draw(1, 5, 9, 9)
-    for wrong in (Geometry.of((3, 3), 1, 0), Geometry.of((3, 3), 1, 2)):
-        with pytest.raises(RuntimeError, match="keeps its size"):
-            Program([x], [Step(0, layer=replace(layer, expand_geometry=wrong))], [1])
+@pytest.mark.parametrize(
+    "geometry", [Geometry.of((3, 3), 2, 1), Geometry.of((3, 3), (1, 2), ((0, 2), (4, 0)))], ids=str
+)
+@pytest.mark.parametrize("second", ["dense", "depthwise"])
+def test_a_stem_in_one_step_with_what_follows(geometry, second):
+    x, layer = draw(2, 5, 17, 60), chain(5, 24, 9, (3, 3), (3, 3), stride=2)
+    if second == "depthwise":
+        weights = {"depthwise": draw(24, 1, 3, 3, seed=60), "pointwise": draw(9, 24, 1, 1, seed=61)}
+        layer = replace(layer, weights={**layer.weights, **weights}, between="silu")
+    steps = [Step(0, layer=replace(layer, expand_geometry=geometry))]
+    torch.testing.assert_close(Program([x], steps, [1])([x])[0], one_at_a_time([x], steps)[1], rtol=1e-5, atol=1e-5)
+
+
+def test_a_kernel_larger_than_its_picture_expands_nothing():
+    layer, x = chain(5, 8, 4, (3, 3), (3, 1)), draw(1, 5, 2, 9)
+    with pytest.raises((RuntimeError, ShapeError), match="would be empty"):
+        Program([x], [Step(0, layer=replace(layer, expand_geometry=Geometry.of((3, 3))))], [1])
 
 
 @pytest.mark.parametrize("size", [(6, 7), (20, 40)], ids=str)
@@ -287,9 +300,9 @@ def test_what_does_not_fit_is_refused():
     with pytest.raises(RuntimeError, match="only results of steps"):
         Program([x], [Step(0, layer=layer)], [0])
     with pytest.raises(RuntimeError, match="not there yet"):
-        operators.make_program([x], [], [1, -1, 0], [], [1])
+        operators.make_program([x], [], [1, -1, 0], [], [1], [])
     with pytest.raises(RuntimeError, match="end too early"):
-        operators.make_program([x], [], [0, -1], [], [1])
+        operators.make_program([x], [], [0, -1], [], [1], [])
 
 
 def test_a_program_that_nobody_holds_is_gone():

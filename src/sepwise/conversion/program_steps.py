@@ -126,10 +126,13 @@ def _joined(made: Made, narrows: bool) -> Made:
     first = before.layer
     if first is None or not before.residual is before.gate is None or weights.get("expand") is not None:
         return made
+    expands = _is_pointwise(first) or _is_dense(first, may_expand=True)
     if weights.get("pointwise") is None:
         joins = _is_pointwise(first)
+    elif weights.get("depthwise") is None:
+        joins = expands and _is_dense(layer) and narrows
     else:
-        joins = _is_dense(layer) and (_is_pointwise(first) or _is_dense(first, keeps_size=True)) and narrows
+        joins = _is_dense(first, may_expand=True)
     if not joins:
         return made
     both = {**weights, "expand": first.weights["pointwise"], "expand_bias": first.weights["bias"]}
@@ -154,13 +157,12 @@ def _is_pointwise(layer: Layer) -> bool:
     return layer.geometry is None and layer.weights.get("depthwise") is None and layer.epsilon is None
 
 
-def _is_dense(layer: Layer, keeps_size: bool = False) -> bool:
-    """Whether it is one dense convolution; asked for, one at stride 1 whose result has the size of what it reads."""
+def _is_dense(layer: Layer, may_expand: bool = False) -> bool:
+    """Whether it is one dense convolution; asked for, one that may be the first of two in one pass."""
     geometry, weights = layer.geometry, layer.weights
     if geometry is None or weights.get("depthwise") is not None or weights.get("expand") is not None:
         return False
-    steps = {*geometry.stride, *geometry.dilation}
-    return not keeps_size or (steps == {1} and geometry.output_size((99, 98)) == (99, 98))
+    return not may_expand or {*geometry.dilation} == {1}
 
 
 def layer_of(graph: fx.GraphModule, node: fx.Node) -> Layer | None:

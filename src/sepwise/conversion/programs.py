@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import operator
+import sys
 import warnings
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
@@ -150,7 +151,14 @@ class Row(nn.Module):
         outputs = [numbers[made] for made, _ in returned]
         if min(outputs) < len(given) or len({*outputs}) < len(outputs):
             return None
-        return Program(pictures, steps, outputs), [shape for _, shape in returned]
+        return Program(pictures, steps, outputs, self._objects()), [shape for _, shape in returned]
+
+    def _objects(self) -> list[tuple[int, int]]:
+        """Where `_state` looks, (address, bytes): Python's objects, PyTorch's tensors and their storages."""
+        held = [(id(layer), sys.getsizeof(layer)) for layer in self._weights]
+        for weight in self.parameters():
+            held += [(id(weight), 64), (weight._cdata, 192), (weight.untyped_storage()._cdata, 64)]
+        return held
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_programs": {}, "_seen": ()}

@@ -32,8 +32,8 @@ WEIGHTS = ("pointwise", "depthwise", "bias", "depthwise_bias", "expand", "expand
 class Layer:
     """A `fused_block` without what it reads; arguments as there. Without "pointwise" the depthwise step is the last.
 
-    expand_geometry    of "expand" where that is a dense convolution (E, C, KH, KW), at stride 1, that keeps the size; a
-                       dense convolution may follow it, too
+    expand_geometry    of "expand" where that is a dense convolution (E, C, KH, KW) without dilation; another dense
+                       convolution may follow it, too
     """
 
     weights: Mapping[str, Tensor | None]
@@ -50,8 +50,14 @@ class Layer:
         last = self.weights.get("pointwise")
         last = self.weights["depthwise"] if last is None else last
         assert last is not None
+        size = self.wide_size(size)
         height, width = size if self.geometry is None else self.geometry.output_size(size)
         return last.shape[0], (height, width)
+
+    def wide_size(self, size: tuple[int, int]) -> tuple[int, int]:
+        """Spatial size of what is expanded of x, which has `size`."""
+        height, width = size if self.expand_geometry is None else self.expand_geometry.output_size(size)
+        return height, width
 
 
 @dataclass(frozen=True)
@@ -89,7 +95,9 @@ class _Told:
             self.epsilons.append(layer.epsilon)
         if layer.geometry is not None:
             stride, dilation = layer.geometry.stride, layer.geometry.dilation
-        self.steps += [*stride, *_pads(layer.geometry, size), *dilation, *_pads(layer.expand_geometry, size)]
+        wide = layer.expand_geometry
+        self.steps += [*stride, *_pads(layer.geometry, layer.wide_size(size)), *dilation]
+        self.steps += [*((1, 1) if wide is None else wide.stride), *_pads(wide, size)]
         self.steps.append(PRECISIONS.index(layer.precision or precision_asked(compiling=False)))
 
     def _weight(self, weight: Tensor | None) -> int:
@@ -111,6 +119,8 @@ class Program:
     given       tensors (N, C, H, W) of that size and dtype, float32 or bfloat16, on the CPU
     steps       in the order in which they run
     returned    the values that a call returns, steps' results
+    objects     (address, bytes) of memory that is looked at before a call: the one before it fetches that. Nothing is
+                read or written there
 
     Its weights are packed once, here. Calls compute without gradients.
 
@@ -125,14 +135,22 @@ class Program:
     [5.0, 5.0]
     """
 
-    def __init__(self, given: Sequence[Tensor], steps: Sequence[Step], returned: Sequence[int]) -> None:
+    def __init__(
+        self,
+        given: Sequence[Tensor],
+        steps: Sequence[Step],
+        returned: Sequence[int],
+        objects: Sequence[tuple[int, int]] = (),
+    ) -> None:
         told, sizes = _Told(), [(x.shape[1], (x.shape[2], x.shape[3])) for x in given]
         for step in steps:
             channels, size = sizes[step.source]
             told.tell(step, size)
             simple = channels, ((1, 1) if step.gate < 0 else size)
             sizes.append(simple if step.layer is None else step.layer.result(channels, size))
-        number = operators.make_program.default(list(given), told.weights, told.steps, told.epsilons, list(returned))
+        looked_at = [number for pair in objects for number in pair]
+        told_of = told.weights, told.steps, told.epsilons, list(returned), looked_at
+        number = operators.make_program.default(list(given), *told_of)
         self._number = number
         self._end = weakref.finalize(self, native.drop_program, number)
 
