@@ -64,8 +64,12 @@ def test_layers_with_hooks_and_shared_ones_stay():
     layer = SpatialConv2d(6, 6, 3, rank=4, padding=1)
     shared = fused_like(nn.Sequential(layer, nn.Tanh(), layer).eval(), picture())
     assert list(shared.report.left) == ["0"]
+
+    def negate(module: nn.Module, given: Any, y: Tensor) -> Tensor:
+        return -y
+
     hooked = SpatialConv2d(6, 6, 3, rank=4)
-    hooked.register_forward_hook(lambda module, given, y: torch.neg(y))
+    hooked.register_forward_hook(negate)
     assert list(fused_like(nn.Sequential(hooked).eval(), picture()).report.left) == ["0"]
 
 
@@ -79,9 +83,9 @@ def test_wide_values_between_layers_are_never_whole(monkeypatch):
     """1 x 3 and the 3 x 1 after it are one step where the value between is the larger one: see `_joined`."""
     made: list[list[Step]] = []
 
-    def noted(given, steps, returned):
+    def noted(given, steps, *more):
         made.append(steps)
-        return Program(given, steps, returned)
+        return Program(given, steps, *more)
 
     monkeypatch.setattr(programs, "Program", noted)
     monkeypatch.setattr(timed, "_ratio", lambda layer, inputs: 0.5)  # none is left to PyTorch
