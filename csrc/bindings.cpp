@@ -95,6 +95,8 @@ Call block_from(StableIValue* stack) {
   take_biases(a, stack + 3);
   a.expand = to<std::optional<Tensor>>(stack[5]);
   a.expand_bias = to<std::optional<Tensor>>(stack[6]);
+  STD_TORCH_CHECK(!a.expand || (a.depthwise && a.expand->dim() == 4 && a.expand->size(2) == 1 && a.expand->size(3) == 1),
+                  "sepwise::fused_block: expand must be (E, C, 1, 1), and a depthwise step must follow it");
   call.residual = to<std::optional<Tensor>>(stack[7]);
   const std::string widening = to_optional_text(stack[8]), between = to_optional_text(stack[9]);
   a.epsilon = to<std::optional<double>>(stack[10]);

@@ -90,7 +90,7 @@ Conv conv_of(const Layer& a, const Size& x) {
   if (a.expand) {
     const auto expand = a.expand->sizes();
     STD_TORCH_CHECK(expand[0] >= 1 && expand[1] == x[1] && expand[2] >= 1 && expand[3] >= 1,
-                    "sepwise::fused_block: expand must be (E, C, KH, KW)");
+                    "sepwise::fused_block: expand must be (E, C, 1, 1) for an x of C channels, in a program (E, C, KH, KW)");
     conv.expanded = x[1], conv.channels = expand[0];
     const Sizes& stride = a.expand_stride;
     const Sizes& pads = a.expand_padding;
@@ -128,7 +128,8 @@ Conv conv_of(const Layer& a, const Size& x) {
                       "sepwise::fused_block: without a depthwise step there is nothing to be activated after it");
       STD_TORCH_CHECK(pointwise[1] == conv.channels,
                       "sepwise::fused_block: without a depthwise step, pointwise must be (O, C, KH, KW)");
-      STD_TORCH_CHECK(!a.expand || conv.gathered, "sepwise::fused_block: where x is expanded, a depthwise step must follow, or a dense convolution");
+      STD_TORCH_CHECK(!a.expand || conv.gathered,
+                      "sepwise::fused_block: a depthwise step must follow what expands x, or a dense convolution");
     }
   } else {
     conv.bare = true, conv.out_channels = conv.channels;

@@ -45,8 +45,9 @@ bool read_case(Case& one) {
               .stride_h = v[10], .stride_w = v[11], .dilation_h = v[12], .dilation_w = v[13], .pad_top = v[14],
               .pad_left = v[15], .between = (Activation)v[16], .activation = (Activation)v[17], .expanded = v[20],
               .expand_h = v[27], .expand_w = v[28], .expand_stride_h = v[29], .expand_stride_w = v[30],
-              .expand_top = v[31], .expand_left = v[32], .x_height = v[33], .x_width = v[34], .widening = (Activation)v[21], .normalized = v[22] != 0, .gathered = v[24] != 0,
-              .bare = v[25] != 0, .epsilon = 0.5f};
+              .expand_top = v[31], .expand_left = v[32], .x_height = v[33], .x_width = v[34],
+              .widening = (Activation)v[21], .normalized = v[22] != 0, .gathered = v[24] != 0, .bare = v[25] != 0,
+              .epsilon = 0.5f};
   one.bias = v[18], one.depthwise_bias = v[19], one.residual = v[23], one.gate = v[26];
   return true;
 }

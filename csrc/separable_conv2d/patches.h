@@ -111,7 +111,8 @@ struct Patches {
                 const MatmulBlock (*table)[3], const float* panels, char* const* out, Ahead& ahead,
                 Coming after) const {
     const char* lines[most_rows];
-    int64_t gaps[most_taps];
+    int64_t gaps[most_taps], all = 0;
+    for (int64_t i = 0; i < region.count; i++) all += region.pieces[i].length;
     for (int64_t i = 0; i < region.count;) {
       const RowPiece& piece = region.pieces[i++];
       int64_t length = piece.length;
@@ -139,7 +140,7 @@ struct Patches {
         if (u + 1 < conv->kernel_h) *gap++ = lines[u + 1] - at;
       }
       matmul_range<C>(call, table, lines[0], length, panels, out, conv->out_channels, ahead,
-                      i == region.count ? after : Coming{}, region.count);
+                      i == region.count ? after : Coming{}, ceil_divide(all, length));
       out += length;
     }
   }

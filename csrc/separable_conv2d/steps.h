@@ -171,17 +171,22 @@ struct Expansion {
     Ahead nothing;
     nothing.clear();
     Region region;
-    for (int64_t row = first; row < end; row++, memory += line_bytes)
-      for (int64_t column = 0; column < conv.out_width; column += pixels) {
-        const int64_t some = conv.out_width - column < pixels ? conv.out_width - column : pixels;
-        for (int64_t p = 0; p < some; p++) out[p] = memory + (column + p) * pixel_bytes;
+    const int64_t columns = conv.out_width < pixels ? conv.out_width : pixels, together = pixels / columns;
+    for (int64_t row = first; row < end; row += together)
+      for (int64_t column = 0; column < conv.out_width; column += columns) {
+        const int64_t some = conv.out_width - column < columns ? conv.out_width - column : columns;
+        const int64_t rows = end - row < together ? end - row : together;
         region.count = 0;
-        region.add(image, row, column, some);
+        for (int64_t r = 0; r < rows; r++) {
+          region.add(image, row + r, column, some);
+          for (int64_t p = 0; p < some; p++)
+            out[r * some + p] = memory + (row + r - first) * line_bytes + (column + p) * pixel_bytes;
+        }
         if (patches.by_lines) {
           patches.multiply(picture, region, tile.data, matmul, table, panels, out, nothing, {});
         } else {
           gather_region<C>(conv, picture, region, tile);
-          matmul_range<C>(matmul, table, tile.data, some, panels, out, conv.out_channels, nothing);
+          matmul_range<C>(matmul, table, tile.data, rows * some, panels, out, conv.out_channels, nothing);
         }
       }
   }

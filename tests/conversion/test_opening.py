@@ -56,8 +56,28 @@ def test_every_form(form, options):
 )
 def test_what_stays_as_it_is(layer):
     x = picture() if layer.ndim == 2 else torch.randn(1, 6, 5, 5, 5)
-    fused = fused_like(layer.eval(), x)
-    assert list(fused.report.left) == [name for name, m in fused.network.named_modules() if type(m) is type(layer)]
+    assert list(fused_like(nn.Sequential(layer, nn.ReLU()).eval(), x).report.left) == ["0"]
+
+
+class Own(SpatialConv2d):
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x).tanh()
+
+
+class Named(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = SpatialConv2d(6, 12, 3, rank=4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(x=x).relu()
+
+
+def test_forwards_of_their_own_computed_weights_and_calls_by_name():
+    assert list(fused_like(nn.Sequential(Own(6, 12, 3, rank=4), nn.ReLU()).eval(), picture()).report.left) == ["0"]
+    layer = nn.utils.parametrizations.weight_norm(SpatialConv2d(6, 12, 3, rank=4), "vertical")
+    assert list(fused_like(nn.Sequential(layer, nn.ReLU()).eval(), picture()).report.left) == ["0"]
+    assert not fused_like(Named().eval(), picture()).report.left
 
 
 def test_layers_with_hooks_and_shared_ones_stay():
@@ -90,7 +110,7 @@ def test_wide_values_between_layers_are_never_whole(monkeypatch):
     monkeypatch.setattr(programs, "Program", noted)
     monkeypatch.setattr(timed, "_ratio", lambda layer, inputs: 0.5)  # none is left to PyTorch
     layers = [SpatialConv2d(6, 32, 3, rank=4, padding=1), SpatialConv2d(32, 32, 3, rank=8, padding=1)]
-    fused = fused_like(nn.Sequential(layers[0], nn.ReLU(), layers[1], nn.ReLU()).eval(), picture(40))
+    fused = fused_like(nn.Sequential(layers[0], nn.ReLU(), layers[1], nn.ReLU()).eval(), picture(64))
     assert isinstance(fused._rows[0], Row)
     weights: list[Any] = [step.layer.weights for step in made[-1] if step.layer]
     assert [[tuple(w[n].shape) for n in ("expand", "pointwise") if w[n] is not None] for w in weights] == [

@@ -12,10 +12,11 @@ from chains import Block, chain
 from plain_networks import settle
 from torch import Tensor, nn
 
-from sepwise.conversion import fuse
+from sepwise.conversion import fuse, programs
 from sepwise.conversion.programs import KEPT, Row
 from sepwise.conversion.timed import is_faster
 from sepwise.ops import native
+from sepwise.ops.program import Program
 
 pytestmark = pytest.mark.skipif(native.PROBLEM is not None, reason=native.PROBLEM or "")
 
@@ -57,6 +58,34 @@ def test_what_follows_a_row_finds_channels_last():
     y = row(x.contiguous(memory_format=torch.channels_last))
     assert y.stride() == torch.empty_like(y, memory_format=torch.channels_last).stride()
     assert nn.MaxPool2d(2)(y).is_contiguous(memory_format=torch.channels_last)
+
+
+class Stemmed(nn.Module):
+    """A stem and a pair that may add what it reads."""
+
+    def __init__(self, adds: bool) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(3, 16, 3, 2, 1), nn.Hardswish())
+        self.pair = nn.Sequential(nn.Conv2d(16, 16, 3, 1, 1, groups=16), nn.ReLU(), nn.Conv2d(16, 16, 1))
+        self.adds = adds
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        return self.pair(x) + x if self.adds else self.pair(x)
+
+
+@pytest.mark.parametrize(("adds", "size", "steps"), [(False, 200, 1), (False, 50, 2), (True, 200, 2)])
+def test_a_large_stem_joins_the_pair_that_alone_reads_it(adds, size, steps, monkeypatch, no_clock):
+    made: list[int] = []
+
+    def noted(given, steps, *more):
+        made.append(len(steps))
+        return Program(given, steps, *more)
+
+    monkeypatch.setattr(programs, "Program", noted)
+    model, x = settle(Stemmed(adds)), picture(2, size)
+    torch.testing.assert_close(fuse(model, x)(x), model(x), rtol=1e-5, atol=1e-5)
+    assert made[-1] == steps
 
 
 def test_other_sizes_and_batches():

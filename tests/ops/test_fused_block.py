@@ -141,7 +141,9 @@ def test_the_operator_refuses_what_does_not_fit():
     (x, pointwise, bias), given = arguments(next(case for case in BLOCKS if case.name == "everything"))
     with pytest.raises(RuntimeError, match="the residual must have the size"):
         fused_block(x, pointwise, bias, **{**given, "residual": given["residual"][:, :, 1:]})
-    with pytest.raises(RuntimeError, match=r"expand must be \(E, C, KH, KW\)"):
+    with pytest.raises(RuntimeError, match=r"expand must be \(E, C, 1, 1\)"):
         fused_block(x[:, 1:], pointwise, bias, **given)
+    with pytest.raises(RuntimeError, match=r"expand must be \(E, C, 1, 1\)"):
+        fused_block(x, pointwise, bias, **{**given, "expand": given["expand"].expand(-1, -1, 3, 3)})
     with pytest.raises(RuntimeError, match="a depthwise step must follow"):
         fused_block(x, pointwise, bias, **{**given, "depthwise": None, "geometry": None})

@@ -158,9 +158,13 @@ def test_two_dense_convolutions_in_one_step(size, dtype, bound):
         Step(1, layer=chain(16, 40, 16, (4, 2), (2, 5), activation="silu", dtype=dtype), residual=1),
         Step(2, layer=chain(16, 70, 9, (3, 3), (3, 3), stride=2, dtype=dtype)),
     ]
-    wanted = one_at_a_time([x], steps)
-    for y, value in zip(Program([x], steps, [1, 2, 3])([x]), [1, 2, 3], strict=True):
-        torch.testing.assert_close(y, wanted[value], rtol=bound, atol=bound)
+    wanted, before = one_at_a_time([x], steps), torch.get_num_threads()
+    for threads in (1, 3):
+        torch.set_num_threads(threads)
+        found = Program([x], steps, [1, 2, 3])([x])
+        torch.set_num_threads(before)
+        for y, value in zip(found, [1, 2, 3], strict=True):
+            torch.testing.assert_close(y, wanted[value], rtol=bound, atol=bound)
 
 
 @pytest.mark.parametrize(
@@ -174,6 +178,12 @@ def test_a_stem_in_one_step_with_what_follows(geometry, second):
         layer = replace(layer, weights={**layer.weights, **weights}, between="silu")
     steps = [Step(0, layer=replace(layer, expand_geometry=geometry))]
     torch.testing.assert_close(Program([x], steps, [1])([x])[0], one_at_a_time([x], steps)[1], rtol=1e-5, atol=1e-5)
+
+
+def test_what_expands_is_of_its_geometry():
+    layer = chain(5, 8, 4, (3, 3), (3, 1))
+    with pytest.raises(ShapeError, match=r"expand is \(8, 5, 3, 3\); its geometry has a kernel of \(1, 1\)"):
+        Program([draw(1, 5, 9, 9)], [Step(0, layer=replace(layer, expand_geometry=None))], [1])
 
 
 def test_a_kernel_larger_than_its_picture_expands_nothing():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from torch import nn
+from torch.nn.utils.parametrize import is_parametrized
 
 from ..nn import CPConv1d, CPConv2d, FactoredConv, SeparableConv1d, SeparableConv2d
 from ..nn.dense import CONV
@@ -14,25 +15,29 @@ from .rewriting import calls_of, hooked
 def open_layers(network: Network) -> None:
     """Write each factored layer of the graph but depthwise-pointwise pairs as its steps, by the names of their weights.
 
-    A CP layer becomes a pointwise convolution and a separable layer. Layers that the graph calls more than once, that
-    carry hooks, have groups, three dimensions or unlike pads at two sides stay as they are.
+    A CP layer of one or two dimensions becomes a pointwise convolution and a separable layer. Others of two dimensions
+    become stock convolutions. They stay as they are where the graph calls them more than once, where they carry hooks,
+    compute their weights or have a forward of their own, have groups, or pads that depend on the size or differ at two
+    sides.
     """
     graph = network.graph
     calls = calls_of(graph.graph)
     for node in list(graph.graph.nodes):
         name = str(node.target)
         layer = graph.get_submodule(name) if node.op == "call_module" else None
-        if not isinstance(layer, FactoredConv) or layer.conv.groups > 1 or calls[node.target] > 1 or hooked(layer):
+        if not isinstance(layer, FactoredConv) or type(layer).forward is not FactoredConv.forward:
+            continue
+        if layer.conv.groups > 1 or calls[node.target] > 1 or hooked(layer) or is_parametrized(layer):
             continue
         parts = _parts(layer)
         if parts is None:
             continue
         graph.set_submodule(name, parts)
-        value = node.args[0]
+        (value,) = node.all_input_nodes
         with graph.graph.inserting_before(node):
             for part, _ in parts.named_children():
                 value = graph.graph.call_module(f"{name}.{part}", (value,))
-        node.replace_all_uses_with(value)  # type: ignore[arg-type]
+        node.replace_all_uses_with(value)
         graph.graph.erase_node(node)
     graph.recompile()
 

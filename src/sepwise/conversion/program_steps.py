@@ -23,6 +23,7 @@ aten: Any = torch.ops.aten
 FLAT = (torch.flatten, aten.flatten.using_ints)
 MEANS = (torch.mean, aten.mean.dim)
 PRODUCTS = (operator.mul, torch.mul, aten.mul.Tensor)
+LARGE = 1 << 17  # numbers: half a megabyte, which no longer stays in the near caches
 POOLS = (F.adaptive_avg_pool2d, aten.adaptive_avg_pool2d.default)
 
 
@@ -78,7 +79,7 @@ def note(graph: fx.GraphModule, node: fx.Node, known: dict[fx.Node, Known], give
     if any(n not in known and n not in given for n in read):
         return
     values = [known[n] if n in known else (Made(), given[n]) for n in read]
-    found = _result(graph, node, values, [len(n.users) == 1 for n in read])
+    found = _result(graph, node, values, [len(n.users) == 1 and read.count(n) == 1 for n in read])
     if found is not None:
         known[node] = found
 
@@ -95,7 +96,7 @@ def _result(graph: fx.GraphModule, node: fx.Node, values: Sequence[Known], alone
         pixels = (shape[2], shape[3]) if len(shape) == 4 else (1, 1)
         channels, size = layer.result(shape[1], pixels)
         made, result = Made(source, residual, layer=layer), (shape[0], channels, *size)[: len(shape)]
-        return (_joined(made, prod(result) < prod(shape)) if alone[0] else made), result
+        return (_joined(made, result, shape) if alone[0] else made), result
     after = activations_of(graph, node)
     if after is not None:
         made = _activated(source, after) if alone[0] else None
@@ -112,11 +113,13 @@ def _result(graph: fx.GraphModule, node: fx.Node, values: Sequence[Known], alone
     return None
 
 
-def _joined(made: Made, narrows: bool) -> Made:
-    """The same with what made its source as a part of it, where one layer can do both.
+def _joined(made: Made, result: Size, shape: Size) -> Made:
+    """The same with what made its source as a part of it, where one layer can do both, and gains by it.
 
-    narrows    whether it is smaller than its source, which need not reach memory then
+    result    its shape
+    shape     that of its source, which need not reach memory then
     """
+    narrows, is_large = prod(result) < prod(shape), prod(shape) >= LARGE
     before, layer = made.source, made.layer
     assert before is not None
     assert layer is not None
@@ -124,15 +127,17 @@ def _joined(made: Made, narrows: bool) -> Made:
     if before.gate is not None and before.layer is None and _is_pointwise(layer):
         return Made(before.source, made.residual, before.gate, layer)
     first = before.layer
-    if first is None or not before.residual is before.gate is None or weights.get("expand") is not None:
+    if first is None or not before.residual is before.gate is None or first.precision != layer.precision:
+        return made
+    if weights.get("expand") is not None:
         return made
     expands = _is_pointwise(first) or _is_dense(first, may_expand=True)
     if weights.get("pointwise") is None:
         joins = _is_pointwise(first)
     elif weights.get("depthwise") is None:
-        joins = expands and _is_dense(layer) and narrows
+        joins = expands and _is_dense(layer) and narrows and is_large
     else:
-        joins = _is_dense(first, may_expand=True)
+        joins = _is_dense(first, may_expand=True) and is_large
     if not joins:
         return made
     both = {**weights, "expand": first.weights["pointwise"], "expand_bias": first.weights["bias"]}
@@ -161,6 +166,8 @@ def _is_dense(layer: Layer, may_expand: bool = False) -> bool:
     """Whether it is one dense convolution; asked for, one that may be the first of two in one pass."""
     geometry, weights = layer.geometry, layer.weights
     if geometry is None or weights.get("depthwise") is not None or weights.get("expand") is not None:
+        return False
+    if max(*geometry.kernel, *geometry.stride) == 1:
         return False
     return not may_expand or {*geometry.dilation} == {1}
 

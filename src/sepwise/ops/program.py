@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from ..errors import ShapeError
 from ..geometry import Geometry
 from . import native
 from .activations import ACTIVATIONS
@@ -95,7 +96,10 @@ class _Told:
             self.epsilons.append(layer.epsilon)
         if layer.geometry is not None:
             stride, dilation = layer.geometry.stride, layer.geometry.dilation
-        wide = layer.expand_geometry
+        expand, wide = layer.weights.get("expand"), layer.expand_geometry
+        kernel = (1, 1) if wide is None else wide.kernel
+        if expand is not None and tuple(expand.shape[2:]) != kernel:
+            raise ShapeError(f"Program: expand is {tuple(expand.shape)}; its geometry has a kernel of {kernel}")
         self.steps += [*stride, *_pads(layer.geometry, layer.wide_size(size)), *dilation]
         self.steps += [*((1, 1) if wide is None else wide.stride), *_pads(wide, size)]
         self.steps.append(PRECISIONS.index(layer.precision or precision_asked(compiling=False)))
@@ -122,7 +126,8 @@ class Program:
     objects     (address, bytes) of memory that is looked at before a call: the one before it fetches that. Nothing is
                 read or written there
 
-    Its weights are packed once, here. Calls compute without gradients.
+    Its weights are packed once, here. Calls compute without gradients. Raises ShapeError for an "expand" that is not of
+    its geometry.
 
     >>> from sepwise.ops import native
     >>> if native.PROBLEM is None:
