@@ -69,7 +69,7 @@ def _parts(layer: FactoredConv) -> nn.Module | None:
             geometry.dilation,  # type: ignore[arg-type]
             step.groups,
             bias=False,
-            padding_mode=layer.padding_mode,
+            padding_mode=layer.padding_mode,  # type: ignore[arg-type]
             device="meta",
         ).eval()
         conv.weight = getattr(layer, step.name)
