@@ -57,7 +57,7 @@ def test_every_layer_is_timed_with_its_activation_at_its_own_size(found, no_cloc
     for key, kernel in {
         None: "dense 3x3, 32 to 32, silu in one compiled operation",
         ("depthwise", 2): "depthwise and pointwise in one compiled operation",
-        ("spatial", 4): "dense 3x1, 32 to 4 in one compiled operation, dense 1x3, 4 to 32, silu in one compiled operation",
+        ("spatial", 4): " in one compiled operation, ".join(("dense 3x1, 32 to 4", "dense 1x3, 4 to 32, silu", ""))[:-2],
         ("cp", 5): "expand 32 to 5, depthwise 3x3, pointwise 5 to 32, silu in one compiled operation",
     }.items():
         run, words = parts["second"].fused(key, parts["second"].example())
