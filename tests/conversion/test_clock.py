@@ -54,10 +54,11 @@ def test_every_layer_is_timed_with_its_activation_at_its_own_size(found, no_cloc
     parts = {part.name: part for part in segments(surveyed.network, x)}
     told = {name: (part.size, str(part.activation)) for name, part in parts.items()}
     assert told == {"first": ((20, 20), "ReLU()"), "second": ((20, 20), "SiLU()"), "third": ((20, 20), "None")}
+    compiled = "in one compiled operation"
     for key, kernel in {
         None: "dense 3x3, 32 to 32, silu in one compiled operation",
         ("depthwise", 2): "depthwise and pointwise in one compiled operation",
-        ("spatial", 4): " in one compiled operation, ".join(("dense 3x1, 32 to 4", "dense 1x3, 4 to 32, silu", ""))[:-2],
+        ("spatial", 4): f"dense 3x1, 32 to 4 {compiled}, dense 1x3, 4 to 32, silu {compiled}",
         ("cp", 5): "expand 32 to 5, depthwise 3x3, pointwise 5 to 32, silu in one compiled operation",
     }.items():
         run, words = parts["second"].fused(key, parts["second"].example())
