@@ -5,7 +5,8 @@ import sys
 import pytest
 import torch
 
-from sepwise.conversion import fuse
+from sepwise.conversion import fuse, programs
+from sepwise.ops.program import Program, Step
 
 
 @pytest.fixture(autouse=True)
@@ -15,6 +16,19 @@ def one_thread_and_seed():
     torch.manual_seed(0)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def programs_made(monkeypatch) -> list[list[Step]]:
+    """The steps of each program that a row makes from now on."""
+    made: list[list[Step]] = []
+
+    def noted(given, steps, *more):
+        made.append(steps)
+        return Program(given, steps, *more)
+
+    monkeypatch.setattr(programs, "Program", noted)
+    return made
 
 
 @pytest.fixture(autouse=True)

@@ -49,7 +49,7 @@ def kept(tmp_path) -> KeptTimes:
     return KeptTimes(tmp_path / "times.json")
 
 
-def test_every_layer_is_timed_with_its_activation_at_its_own_size(found, no_clock):
+def test_every_layer_is_timed_with_its_activation_at_its_own_size(found):
     surveyed, x = found
     parts = {part.name: part for part in segments(surveyed.network, x)}
     told = {name: (part.size, str(part.activation)) for name, part in parts.items()}

@@ -7,11 +7,10 @@ import torch
 from plain_networks import settle
 from torch import Tensor, nn
 
-from sepwise.conversion import FusedNetwork, fuse, programs, timed
+from sepwise.conversion import FusedNetwork, fuse
 from sepwise.conversion.programs import Row
 from sepwise.nn import BlueprintConv2d, FusedBlock, SpatialConv2d, SpatialConv3d, SpatialReversedConv2d, TuckerConv2d
 from sepwise.ops import native
-from sepwise.ops.program import Program, Step
 
 LAYERS = {
     "spatial": lambda **options: SpatialConv2d(6, 12, 3, rank=4, **options),
@@ -99,20 +98,12 @@ def test_other_paddings_than_zeros():
 
 
 @pytest.mark.skipif(native.PROBLEM is not None, reason=native.PROBLEM or "")
-def test_wide_values_between_layers_are_never_whole(monkeypatch):
+def test_wide_values_between_layers_are_never_whole(programs_made):
     """1 x 3 and the 3 x 1 after it are one step where the value between is the larger one: see `_joined`."""
-    made: list[list[Step]] = []
-
-    def noted(given, steps, *more):
-        made.append(steps)
-        return Program(given, steps, *more)
-
-    monkeypatch.setattr(programs, "Program", noted)
-    monkeypatch.setattr(timed, "_ratio", lambda layer, inputs: 0.5)  # none is left to PyTorch
     layers = [SpatialConv2d(6, 32, 3, rank=4, padding=1), SpatialConv2d(32, 32, 3, rank=8, padding=1)]
     fused = fused_like(nn.Sequential(layers[0], nn.ReLU(), layers[1], nn.ReLU()).eval(), picture(64))
     assert isinstance(fused._rows[0], Row)
-    weights: list[Any] = [step.layer.weights for step in made[-1] if step.layer]
+    weights: list[Any] = [step.layer.weights for step in programs_made[-1] if step.layer]
     assert [[tuple(w[n].shape) for n in ("expand", "pointwise") if w[n] is not None] for w in weights] == [
         [(4, 6, 3, 1)],
         [(32, 4, 1, 3), (8, 32, 3, 1)],

@@ -12,11 +12,10 @@ from chains import Block, chain
 from plain_networks import settle
 from torch import Tensor, nn
 
-from sepwise.conversion import fuse, programs
+from sepwise.conversion import fuse
 from sepwise.conversion.programs import KEPT, Row
 from sepwise.conversion.timed import is_faster
 from sepwise.ops import native
-from sepwise.ops.program import Program
 
 pytestmark = pytest.mark.skipif(native.PROBLEM is not None, reason=native.PROBLEM or "")
 
@@ -75,17 +74,10 @@ class Stemmed(nn.Module):
 
 
 @pytest.mark.parametrize(("adds", "size", "steps"), [(False, 200, 1), (False, 50, 2), (True, 200, 2)])
-def test_a_large_stem_joins_the_pair_that_alone_reads_it(adds, size, steps, monkeypatch, no_clock):
-    made: list[int] = []
-
-    def noted(given, steps, *more):
-        made.append(len(steps))
-        return Program(given, steps, *more)
-
-    monkeypatch.setattr(programs, "Program", noted)
+def test_a_large_stem_joins_the_pair_that_alone_reads_it(adds, size, steps, programs_made):
     model, x = settle(Stemmed(adds)), picture(2, size)
     torch.testing.assert_close(fuse(model, x)(x), model(x), rtol=1e-5, atol=1e-5)
-    assert made[-1] == steps
+    assert len(programs_made[-1]) == steps
 
 
 def test_other_sizes_and_batches():

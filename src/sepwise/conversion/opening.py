@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import nn
 from torch.nn.utils.parametrize import is_parametrized
 
-from ..nn import CPConv1d, CPConv2d, FactoredConv, SeparableConv1d, SeparableConv2d
+from ..nn import CPConv1d, CPConv2d, FactoredConv
 from ..nn.dense import CONV
 from .graph import Network
 from .pair import Pair
@@ -13,12 +13,12 @@ from .rewriting import calls_of, hooked
 
 
 def open_layers(network: Network) -> None:
-    """Write each factored layer of the graph but depthwise-pointwise pairs as its steps, by the names of their weights.
+    """Write each factored layer of the graph as its steps, by the names of their weights.
 
     A CP layer of one or two dimensions becomes a pointwise convolution and a separable layer. Others of two dimensions
     become stock convolutions. They stay as they are where the graph calls them more than once, where they carry hooks,
-    compute their weights or have a forward of their own, have groups, or pads that depend on the size or differ at two
-    sides.
+    compute their weights or have a forward of their own (as depthwise-pointwise pairs do), have groups, or pads that
+    depend on the size or differ at two sides.
     """
     graph = network.graph
     calls = calls_of(graph.graph)
@@ -44,8 +44,6 @@ def open_layers(network: Network) -> None:
 
 def _parts(layer: FactoredConv) -> nn.Module | None:
     """The layers that it is a chain of, as children in their order; None where it stays as it is."""
-    if isinstance(layer, SeparableConv1d | SeparableConv2d):
-        return None
     parts = nn.Module()
     if isinstance(layer, CPConv1d | CPConv2d):
         into, depthwise, out = layer.weights

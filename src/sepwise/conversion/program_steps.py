@@ -23,8 +23,8 @@ aten: Any = torch.ops.aten
 FLAT = (torch.flatten, aten.flatten.using_ints)
 MEANS = (torch.mean, aten.mean.dim)
 PRODUCTS = (operator.mul, torch.mul, aten.mul.Tensor)
-LARGE = 1 << 17  # numbers: half a megabyte, which no longer stays in the near caches
 POOLS = (F.adaptive_avg_pool2d, aten.adaptive_avg_pool2d.default)
+LARGE = 1 << 17  # numbers: half a megabyte in float32, which no longer stays in the near caches
 
 
 @dataclass(frozen=True, eq=False)
