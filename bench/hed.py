@@ -16,7 +16,6 @@ both in bfloat16.
 from __future__ import annotations
 
 import argparse
-import copy
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -125,9 +124,8 @@ def timed(
 ) -> dict[str, Any]:
     """How many times faster the fused network is than the dense one in eager PyTorch and in its best runtime."""
     kind, x = getattr(torch, dtype), tested[0]
-    cast = copy.deepcopy(converted).to(kind)
     laid = x.to(kind).contiguous(memory_format=torch.channels_last)
-    fused = fuse(cast, laid)
+    fused = fuse(converted, x, dtype=kind)
     calls = {**runtimes(dense, x, threads, dtype, compiled), "fused": lambda: fused(laid)}
     paused = {name: call for each in calls for name, call in ((each, calls[each]), (f"after {each}", pause))}
     timings = {n: t for n, t in measure_latency(paused, rounds=ROUNDS, warmup=2).items() if n in calls}
@@ -138,7 +136,7 @@ def timed(
     told |= {"quartiles": list(ratio(timings[best], ours).quartiles), "best": best}
     told |= {"dense_ms": {form: min(t.rounds_ms) for form, t in timings.items()}, "fused_ms": min(ours.rounds_ms)}
     if dtype != "float32":
-        told["f1"] = agreement(lambda picture: cast(picture.to(kind)).float(), dense, tested).f1
+        told["f1"] = agreement(lambda picture: fused(picture.to(kind)).float(), dense, tested).f1
         return {dtype: told}
     return told
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 import sepwise
 from bench.candidates import Candidate, Job, NetworkJob
-from bench.candidates.pytorch import DTYPES, candidate, picture, pictures, set_threads, tensor
+from bench.candidates.pytorch import candidate, picture, pictures, set_threads, tensor
 from bench.prepared import loaded
 from sepwise.ops.separable_conv2d import api
 
@@ -30,7 +30,7 @@ def builders(job: Job) -> dict[str, Callable[[], Candidate]]:
 
 def network_builders(job: NetworkJob) -> dict[str, Callable[[], Candidate]]:
     set_threads(job.threads)
-    model, x = loaded(job.network, job.folder).to(DTYPES[job.dtype]), pictures(job)
+    model, x = loaded(job.network, job.folder), pictures(job)
     return {f"fuse, {accuracy}": lambda a=accuracy: _fused(model, x, a) for accuracy in job.classes}
 
 
@@ -41,7 +41,7 @@ def _fused(model: nn.Module, x: Tensor, accuracy: str) -> Candidate:
         torch.set_float32_matmul_precision("highest" if accuracy == "bf16" else accuracy)
 
     settle()
-    fused = sepwise.fuse(model, x)
+    fused = sepwise.fuse(model, x.float(), dtype=x.dtype)
     counts = {name: len(getattr(fused.report, name)) for name in ("fused", "alone", "slower", "left")}
     chose = ", ".join(f"{count} {name}" for name, count in counts.items())
     return replace(candidate(fused, x, chose=chose), settle=settle)

@@ -53,6 +53,30 @@ def test_json(fuse):
 
 
 @torch.no_grad()
+def test_in_bfloat16(fuse, tmp_path):
+    out = tmp_path / "out"
+    code, printed, _ = fuse("small_networks:mobile", "--dtype", "bfloat16", "--out", out)
+    assert code == 0
+    assert re.search(r"the fastest stock form \((float32|bfloat16), (eager|folded) ", printed)
+    x = torch.randn(3, 1, 24, 24)
+    found, wanted = sepwise.load_fused(out / "fused.pt2")(x.bfloat16()), small_networks.mobile().eval()(x)
+    assert found.dtype is torch.bfloat16
+    assert 1e-4 < (found - wanted).abs().max() / wanted.abs().max() < 5e-2
+    (told,) = records.read(out / "records.jsonl")
+    assert (told.value["dtype"], told.value["budget"]) == ("bfloat16", 5e-2)
+    assert 1e-4 < told.value["difference"] < 5e-2
+
+
+def test_the_precision_of_products(fuse):
+    data = json.loads(fuse("small_networks:mobile", "--precision", "high", "--json")[1])
+    assert (data["dtype"], data["precision"], data["budget"]) == ("float32", "high", 1e-3)
+    assert torch.get_float32_matmul_precision() == "highest"
+    code, _, err = fuse("small_networks:mobile", "--precision", "high", "--dtype", "bfloat16")
+    assert code == 1
+    assert err == "--precision is of products of float32: leave --precision or --dtype bfloat16 out\n"
+
+
+@torch.no_grad()
 def test_the_folder(fuse, tmp_path):
     out = tmp_path / "out"
     code, printed, err = fuse("small_networks:mobile", "--out", out)
@@ -95,6 +119,8 @@ def test_formats(fuse, tmp_path):
 def test_formats_that_cannot_be_written_are_refused_before_any_work(fuse, tmp_path, monkeypatch):
     code, _, err = fuse("small_networks:mobile", "--format", "onnx")
     assert (code, err) == (1, "--format onnx: name a folder to write to, with --out DIR\n")
+    code, _, err = fuse("no:network", "--out", tmp_path / "out", "--format", "onnx", "--dtype", "bfloat16")
+    assert err == "--format onnx: runtimes compute no convolutions in bfloat16; leave --dtype bfloat16 out\n"
     monkeypatch.setitem(sys.modules, "onnxscript", None)
     for name, sentence in (("onnx", "onnxscript is needed for --format onnx"), ("compiled", "finds no C++ compiler")):
         with inductor.patch({"cpp.cxx": ("no-such-compiler",)}):

@@ -72,6 +72,16 @@ def test_the_page(fuse, table, tmp_path):
     assert "kind 3" in page
 
 
+def test_in_bfloat16_the_answers_are_compared_with_those_in_float32(fuse, table, tmp_path):
+    out = tmp_path / "out"
+    code, _, _ = fuse("--dtype", "bfloat16", "--out", out, source=table)
+    assert code == 0
+    told = list(records.read(out / "records.jsonl"))
+    assert 1e-4 < told[1].value["relative"] < 5e-2
+    assert min(told[2].value["before_ms"], told[2].value["after_ms"]) > 0
+    assert told[0].value["latency"]["before_form"].startswith(("eager ", "folded "))
+
+
 def test_without_a_folder_the_numbers_are_printed(fuse, pictures, tmp_path):
     data = json.loads(fuse("--json", "--limit", 5)[1])["pictures"]
     assert (data["count"], data["same"], data["labelled"], data["right_before"]) == (5, 5, 0, None)

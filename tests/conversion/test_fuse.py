@@ -160,6 +160,38 @@ def test_memory_formats():
     assert_same(fuse(model, x, memory_format=torch.contiguous_format), model, x)
 
 
+def test_another_dtype_rounds_folded_weights_once():
+    model = settle(chain(None, NORM(6), nn.ReLU6(), after=(NORM(8), nn.SiLU())))
+    x = pictures().float()
+    exact, fused = fuse(model, x), fuse(model, x, dtype=torch.bfloat16)
+    assert {name: w.bfloat16().tolist() for name, w in exact.state_dict().items()} == {
+        name: w.tolist() for name, w in fused.state_dict().items()
+    }
+    assert fused(x.bfloat16()).dtype is torch.bfloat16
+    assert model[0].weight.dtype is torch.float32
+    gap = (fused(x.bfloat16()) - model(x)).abs().max() / model(x).abs().max()
+    assert fused.report.difference == pytest.approx(gap.item(), rel=0.5)
+    assert fused.report.difference > 1e-4
+    assert fused.report.budget == 5e-2
+    assert fuse(model, x, dtype=torch.float64).report.budget == 1e-4
+
+
+def test_a_dtype_that_cannot_hold_the_network_is_refused():
+    model, x = settle(chain(None, NORM(6))[:6]), pictures().float()
+    with pytest.raises(UnsupportedError, match=r"fuse: dtype=torch.int8: give a floating point type, torch.bfloat16"):
+        fuse(model, x, dtype=torch.int8)
+    with torch.no_grad():
+        model[4].bias.fill_(1e5)  # float16 ends at 65,504
+    with pytest.raises(ModelError, match=r"bias holds numbers above 6.55e\+04, the largest of torch.float16"):
+        fuse(model, x, dtype=torch.float16)
+    with torch.no_grad():
+        model[4].bias.fill_(1e3)
+        model[5].weight.fill_(1e3)
+    with pytest.raises(ModelError, match="would answer differently: by inf"):
+        fuse(model, x, dtype=torch.float16)
+    assert fuse(model, x, dtype=torch.bfloat16).report.difference < 5e-2
+
+
 TIMM = {
     "mobilenetv1_100": (13, 0),
     "mobilenetv2_100": (17, 0),

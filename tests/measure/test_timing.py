@@ -94,6 +94,15 @@ def test_a_wrong_answer_is_not_timed():
         stock_forms(LayoutMatters(), torch.rand(1, 3, 4, 4))
 
 
+def test_of_half_precision_less_is_asked():
+    x = torch.ones(4)
+    for dtype, accepted in ((torch.float16, 0.008), (torch.bfloat16, 0.04), (torch.float32, 0.0008)):
+        given = x.to(dtype)
+        check_same("it", given * (1 + accepted), given)
+        with pytest.raises(SepwiseError, match="refusing to time it: its output differs by"):
+            check_same("it", given * (1 + 2 * accepted), given)
+
+
 def test_check_same_sees_shapes_nan_and_small_faults():
     x = torch.ones(4)
     check_same("it", x, x * (1 + 1e-4))

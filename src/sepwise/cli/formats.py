@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..errors import OutputError
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -23,12 +25,14 @@ NEEDS = {"weights": ("safetensors",), "onnx": ("onnx", "onnxscript")}
 USUAL = ("weights", "stock", "fused")
 
 
-def check_formats(formats: Sequence[str]) -> None:
-    """Refuse, before any work is done, what this machine cannot write."""
+def check_formats(formats: Sequence[str], dtype: str) -> None:
+    """Refuse, before any work is done, what this machine cannot write of a network in `dtype`."""
     from ..extras import require
     from ..saving.compiled import check_compiler
     from ..saving.fused import check_kernels
 
+    if "onnx" in formats and dtype == "bfloat16":
+        raise OutputError("--format onnx: runtimes compute no convolutions in bfloat16; leave --dtype bfloat16 out")
     for name in formats:
         for module in NEEDS.get(name, ()):
             require(module, f"--format {name}")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
 
     from ..conversion import FusedNetwork
 
+DTYPES = ("float32", "bfloat16")
 HELP = "run the depthwise and pointwise layers of a network as one operation each, with the same outputs"
 
 
@@ -25,6 +28,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", metavar="MODEL", help="timm:NAME, zoo:NAME, package.module:factory or file.pt2")
     parser.add_argument("--weights", metavar="FILE", help="its trained weights, such as net.safetensors")
     parser.add_argument("--size", metavar="HxW", help="size of its input in pixels, or one number (default: its own)")
+    parser.add_argument(
+        "--dtype", choices=DTYPES, default=DTYPES[0], help="of its weights and values; default: %(default)s"
+    )
+    parser.add_argument(
+        "--precision",
+        choices=("highest", "high", "medium"),
+        help="of products of float32, as torch.set_float32_matmul_precision takes it (default: highest)",
+    )
     parser.add_argument("--out", metavar="DIR", help="also write the fused network, in the formats that --format names")
     parser.add_argument(
         "--format",
@@ -43,10 +54,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> Outcome:
+    if args.precision and args.dtype != DTYPES[0]:
+        raise OutputError(f"--precision is of products of {DTYPES[0]}: leave --precision or --dtype {args.dtype} out")
+    with _products(args.precision):
+        return _run(args)
+
+
+def _run(args: argparse.Namespace) -> Outcome:
     import torch
 
     from .. import __version__, records, report
     from ..conversion import fuse
+    from ..conversion.graph import copy_of
     from ..files import whole_folder
     from ..sources.models import load_model
     from .fused_pictures import check_options, compared
@@ -58,7 +77,7 @@ def run(args: argparse.Namespace) -> Outcome:
     formats = list(dict.fromkeys(args.format or USUAL))
     if out is not None:
         check_results(out, args.overwrite, args.model, args.weights, args.pictures, args.labels)
-        check_formats(formats)
+        check_formats(formats, args.dtype)
         if args.pictures:
             require("jinja2", "the HTML report")
     elif args.format:
@@ -67,10 +86,15 @@ def run(args: argparse.Namespace) -> Outcome:
     height, width = read_size(args.size) if args.size else loaded.size
     loaded = replace(loaded, size=(height, width))
     example = torch.randn(1, loaded.channels, height, width, generator=torch.Generator().manual_seed(0))
-    fused = fuse(loaded.model, example)
+    networks = {"float32": loaded.model}
+    if args.dtype != "float32":
+        networks[args.dtype] = copy_of(loaded.model).to(getattr(torch, args.dtype))
+    inputs = {dtype: example.to(getattr(torch, dtype)) for dtype in networks}
+    fused = fuse(loaded.model, example, dtype=getattr(torch, args.dtype) if args.dtype != "float32" else None)
     shown = compared(args, loaded, fused) if args.pictures else None
-    told = fused.report.to_dict() | {"latency": _latency(loaded.model, fused, example)}
-    data: dict[str, Any] = {"model": loaded.name, "weights": args.weights, "size": [height, width], **told}
+    told = fused.report.to_dict() | {"latency": _latency(networks, inputs, fused)}
+    data: dict[str, Any] = {"model": loaded.name, "weights": args.weights, "size": [height, width]}
+    data |= {"dtype": args.dtype, "precision": args.precision, **told}
     untrained = "" if args.weights else ", as built (no --weights)"
     lines = [f"{loaded.name}, input {height}×{width}×{loaded.channels}{untrained}", "", str(fused.report)]
     lines += ["", _speed(data["latency"])]
@@ -79,7 +103,7 @@ def run(args: argparse.Namespace) -> Outcome:
         lines += ["", str(shown)]
     if out is not None:
         with whole_folder(out, args.overwrite) as folder:
-            files = [*write(fused, example, formats, folder), RECORDS]
+            files = [*write(fused, inputs[args.dtype], formats, folder), RECORDS]
             about = {
                 "command": " ".join(["sepwise", *sys.argv[1:]]),
                 "sepwise": __version__,
@@ -87,7 +111,7 @@ def run(args: argparse.Namespace) -> Outcome:
             }
             records.append(folder / RECORDS, [records.here("fusion", data, about=about)])
             if shown is not None:
-                records.append(folder / RECORDS, shown.records(folder, data["latency"]["stock_form"]))
+                records.append(folder / RECORDS, shown.records(folder, data["latency"]["before_form"]))
                 report.build(folder)
                 files.append("report.html")
         data |= {"out": str(out), "files": files}
@@ -95,15 +119,35 @@ def run(args: argparse.Namespace) -> Outcome:
     return Outcome(data, "\n".join(lines))
 
 
-def _latency(model: nn.Module, fused: FusedNetwork, x: Tensor) -> dict[str, Any]:
-    from ..measure import ratio
+def _latency(networks: Mapping[str, nn.Module], inputs: Mapping[str, Tensor], fused: FusedNetwork) -> dict[str, Any]:
+    """The fused network, which reads the last input, against the fastest stock form of all networks.
+
+    `stock_form` is that form, `before_form` the fastest one of the first network.
+    """
+    from ..measure import fastest, ratio
     from .latency import fused_latency
 
-    form, stock, timing = fused_latency(model, fused, x)
-    speed = ratio(stock, timing)
+    stock, timing = fused_latency(networks, inputs, fused)
+    best = {name: fastest({f: t for (n, f), t in stock.items() if n == name}) for name in networks}
+    name = min(best, key=lambda name: stock[name, best[name]].median_ms)
+    speed = ratio(stock[name, best[name]], timing)
     low, high = speed.quartiles
     told = {"ratio": speed.median, "low": low, "high": high, "rounds": len(speed.values), "threads": timing.threads}
-    return told | {"stock_form": form, "stock_ms": stock.median_ms, "fused_ms": timing.median_ms}
+    told |= {"stock_form": best[name] if len(networks) == 1 else f"{name}, {best[name]}"}
+    told |= {"before_form": next(iter(best.values())), "stock_ms": stock[name, best[name]].median_ms}
+    return told | {"fused_ms": timing.median_ms}
+
+
+@contextmanager
+def _products(precision: str | None) -> Iterator[None]:
+    import torch
+
+    before = torch.get_float32_matmul_precision()
+    try:
+        torch.set_float32_matmul_precision(precision or before)
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 def _speed(told: dict[str, Any]) -> str:

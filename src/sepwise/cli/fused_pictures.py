@@ -76,7 +76,7 @@ class Compared:
             path = f"pictures/{number}.png"
             x = _prepared(seen.picture, self.loaded)
             image_of(x[0], self.loaded).save(folder / path)
-            both = [answer_of(network(x))[0] for network in (self.loaded.model, self.fused)]
+            both = [answer_of(answer)[0] for answer in (self.loaded.model(x), self.fused(_cast(x, self.fused)))]
             tops = [top(scores, TOP) if seen.best else [] for scores in both]
             yield records.here(
                 "fusion.picture",
@@ -181,7 +181,7 @@ def _answers(
                     raise
                 skipped.append(str(error).partition(";")[0])
                 continue
-            before, after = (answer_of(network(x)).double() for network in (loaded.model, fused))
+            before, after = (answer_of(given).double() for given in (loaded.model(x), fused(_cast(x, fused))))
             classes = before.shape[1] if before.dim() == 2 and before.shape[1] > 1 else None
             largest = float((after - before).abs().max())
             best = (int(before.argmax()), int(after.argmax())) if classes else None
@@ -197,7 +197,13 @@ def _prepared(picture: Picture, loaded: LoadedModel) -> Tensor:
     return prepare(picture.decode(), *options)[None]
 
 
+def _cast(x: Tensor, network: nn.Module) -> Tensor:
+    """An input in the dtype of a network's weights."""
+    dtype = next((p.dtype for p in network.parameters() if p.is_floating_point()), x.dtype)
+    return x.to(dtype)
+
+
 def _times(model: nn.Module, fused: FusedNetwork, x: Tensor, form: str) -> dict[str, float]:
     """Milliseconds of both networks on one picture, medians of rounds that take turns."""
-    calls = {"before_ms": stock_calls(model, x)[form], "after_ms": runner(fused, x)}
+    calls = {"before_ms": stock_calls(model, x)[form], "after_ms": runner(fused, _cast(x, fused))}
     return {name: timing.median_ms for name, timing in measure_latency(calls, ROUNDS, warmup=1).items()}

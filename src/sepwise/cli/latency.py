@@ -91,12 +91,20 @@ def latency(dense: nn.Module, separable: Mapping[str, nn.Module], x: Tensor) -> 
     }
 
 
-def fused_latency(model: nn.Module, fused: FusedNetwork, x: Tensor) -> tuple[str, Timing, Timing]:
-    """The fastest stock form of a network, its timing, and that of the network fused, in the same rounds."""
-    forms = stock_calls(model, x)
-    timings = _timed({**forms, "fused": runner(fused, x)})
-    best = fastest({form: timings[form] for form in forms})
-    return best, timings[best], timings["fused"]
+def fused_latency(
+    networks: Mapping[str, nn.Module], inputs: Mapping[str, Tensor], fused: FusedNetwork
+) -> tuple[dict[tuple[str, str], Timing], Timing]:
+    """(network, stock form) -> its timing; and that of the fused network, in the same rounds.
+
+    inputs    by the names of the networks; the fused one reads the last
+    """
+    forms = {
+        (name, form): run for name, net in networks.items() for form, run in stock_calls(net, inputs[name]).items()
+    }
+    calls = {f"{name}, {form}": run for (name, form), run in forms.items()}
+    *_, x = inputs.values()
+    timings = _timed({**calls, "fused": runner(fused, x)})
+    return {(name, form): timings[f"{name}, {form}"] for name, form in forms}, timings["fused"]
 
 
 def _timed(calls: Mapping[str, Callable[[], object]]) -> dict[str, Timing]:

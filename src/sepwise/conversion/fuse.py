@@ -109,7 +109,11 @@ class FusedNetwork(nn.Module):
 
 
 def fuse(
-    model: nn.Module, example: Tensor, *, memory_format: torch.memory_format = torch.channels_last
+    model: nn.Module,
+    example: Tensor,
+    *,
+    memory_format: torch.memory_format = torch.channels_last,
+    dtype: torch.dtype | None = None,
 ) -> FusedNetwork:
     """Run every depthwise-pointwise pair of a network as one operation, with the same outputs.
 
@@ -125,8 +129,12 @@ def fuse(
     example          an input (N, C, *size) with numbers in it: a picture, or noise. The fused network must answer it as
                      the model does; other sizes and batches may follow
     memory_format    of weights and pictures: channels_last, or contiguous_format for a model that needs its views
+    dtype            of its weights, inputs and outputs, such as torch.bfloat16; None: that of the model. Weights are
+                     rounded once, after normalizations were folded into them, so this is more exact than to fuse
+                     `model.bfloat16()`
     returns          FusedNetwork, an `nn.Module`; its outputs are laid out in that memory format, too
-    Raises ModelError when the model is in training mode, cannot be followed or run, or would answer differently.
+    Raises ModelError when the model is in training mode, cannot be followed or run, would answer differently, or has
+    weights that `dtype` cannot hold.
 
     >>> model = nn.Sequential(nn.Conv2d(8, 8, 3, groups=8), nn.BatchNorm2d(8), nn.ReLU6(), nn.Conv2d(8, 16, 1)).eval()
     >>> fused = fuse(model, torch.randn(1, 8, 9, 9))
@@ -137,6 +145,8 @@ def fuse(
         raise UnsupportedError(
             f"fuse: memory_format={memory_format}: give torch.channels_last or torch.contiguous_format"
         )
+    if dtype is not None and not dtype.is_floating_point:
+        raise UnsupportedError(f"fuse: dtype={dtype}: give a floating point type, torch.bfloat16 for instance")
     keep_freed_memory()
     source = model.network if isinstance(model, FusedNetwork) else model
     _check_evaluating(source)
@@ -149,8 +159,10 @@ def fuse(
     norms += fold_norms(traced)  # those that follow what was merged or written anew
     open_layers(traced)
     chains, left = find_chains(traced)
-    network = traced.graph
-    sizes = sizes_of(network, example)
+    network, x = traced.graph, example
+    if dtype is not None:
+        network, x = _cast(network, dtype), example.to(dtype)
+    sizes = sizes_of(network, x)
     blocks = find_blocks(traced, chains, sizes)
     slower = set_ways(blocks, sizes)
     written: dict[fx.Node, fx.Node] = {}
@@ -161,15 +173,25 @@ def fuse(
     if laid is not None:
         network.to(memory_format=laid)  # type: ignore[call-overload]
     network.requires_grad_(False)
-    found, rows = _compare(model, network, laid, example), None
+    found, rows = _compare(model, network, laid, example, x), None
     if laid is torch.channels_last:
-        rows = _rows(network, example.contiguous(memory_format=torch.channels_last), slower)
+        rows = _rows(network, x.contiguous(memory_format=torch.channels_last), slower)
     if rows is not None:
-        found = max(found, _compare(model, rows, laid, example))
+        found = max(found, _compare(model, rows, laid, example, x))
     fused, alone = ({b.name: b.says for b in blocks if b.depthwise is kind} for kind in (True, False))
     alone = {name: says for name, says in alone.items() if name not in slower}
     report = FusionReport(fused, alone, slower, left, merged, len(norms), *found)
     return FusedNetwork(network, laid, report, rows).eval()
+
+
+def _cast(network: fx.GraphModule, dtype: torch.dtype) -> fx.GraphModule:
+    large = [name for name, w in network.named_parameters() if bool(w.isfinite().all() & ~w.to(dtype).isfinite().all())]
+    if large:
+        raise ModelError(
+            f"fuse: {large[0]} holds numbers above {torch.finfo(dtype).max:.3g}, the largest of {dtype}; "
+            "torch.bfloat16 has the range of torch.float32"
+        )
+    return network.to(dtype)
 
 
 def _rows(network: fx.GraphModule, example: Tensor, slower: dict[str, float]) -> nn.Module | None:
@@ -242,14 +264,19 @@ def _tidy(network: fx.GraphModule) -> None:
 
 
 def _compare(
-    model: nn.Module, network: nn.Module, memory_format: torch.memory_format | None, example: Tensor
+    model: nn.Module, network: nn.Module, memory_format: torch.memory_format | None, example: Tensor, x: Tensor
 ) -> tuple[float, float]:
-    """Difference and budget of the outputs on the example. Raises ModelError where the first exceeds the second."""
+    """Difference and budget of the outputs on the example. Raises ModelError where the first exceeds the second.
+
+    x    the example in the dtype of the fused network
+    """
     wanted = answer(model, example, "fuse: the model cannot run on the example")
-    what, laid = "fuse: the fused network cannot run on the example", example
+    what, laid = "fuse: the fused network cannot run on the example", x
+    if x.dtype is not example.dtype:
+        what += f" in {x.dtype}"
     if memory_format is not None:
         what += f" in {memory_format} (a module may depend on its layout: give the other memory_format)"
-        laid = example.contiguous(memory_format=memory_format)
+        laid = x.contiguous(memory_format=memory_format)
     gap, budget = judged(answer(network, laid, what), wanted, model, example)
     if not gap <= budget:
         raise ModelError(

@@ -25,13 +25,18 @@ OWN_ROUNDINGS, MOST = 8, 5e-2
 def difference(found: Any, wanted: Any) -> tuple[float, float]:
     """(largest |found - wanted| / largest |wanted|, budget for it), of the output that comes nearest to its budget.
 
-    found, wanted    outputs of two networks: tensors, or tuples, lists and dicts of them; only floats are compared
+    found, wanted    outputs of two networks: tensors, or tuples, lists and dicts of them; only floats are compared,
+                     within the larger budget of their dtypes
     Infinite where shapes differ, or where one is NaN or infinite and the other is not the same.
     """
     xs, ys = ([t for t in pytree.tree_leaves(o) if isinstance(t, Tensor)] for o in (found, wanted))
     if [t.shape for t in xs] != [t.shape for t in ys]:
         return float("inf"), 0.0
-    pairs = [(_relative(x, y), budget_of(y.dtype)) for x, y in zip(xs, ys, strict=True) if y.is_floating_point()]
+    pairs = [
+        (_relative(x, y), max(budget_of(x.dtype), budget_of(y.dtype)))
+        for x, y in zip(xs, ys, strict=True)
+        if y.is_floating_point()
+    ]
     return max(pairs, key=lambda pair: pair[0] / pair[1], default=(0.0, budget_of(torch.float32)))
 
 

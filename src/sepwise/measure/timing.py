@@ -16,6 +16,7 @@ from torch.utils._pytree import tree_leaves
 from ..errors import SepwiseError
 from .trace import Example, evaluating
 
+TOLERANCES = {torch.float16: 1e-2, torch.bfloat16: 5e-2}  # of other dtypes 1e-3
 MEMORY_FORMATS = {4: torch.channels_last, 5: torch.channels_last_3d}
 
 
@@ -128,12 +129,12 @@ def ratio(slow: Timing, fast: Timing) -> Spread:
 
 
 def stock_forms(
-    model: nn.Module, example: Example, compiled: bool = False, tolerance: float = 1e-3
+    model: nn.Module, example: Example, compiled: bool = False, tolerance: float | None = None
 ) -> dict[str, Callable[[], object]]:
     """The ways stock PyTorch can run a model, each checked against the model itself; the fastest is its fair time.
 
     compiled     True: also `torch.compile`, which takes half a minute or more
-    tolerance    largest |difference| allowed, relative to the largest |output|
+    tolerance    largest |difference| allowed, relative to the largest |output|; None: what `check_same` allows
     returns      "eager contiguous", "eager channels_last" (four or five axes), "compiled ...": callables on copies;
                  without channels_last where PyTorch cannot run the model so, as with a `view` of its pictures
     Raises SepwiseError when a form gives another output: a wrong answer is not timed.
@@ -170,8 +171,11 @@ def stock_forms(
     return forms
 
 
-def check_same(what: str, outputs: Any, expected: Any, tolerance: float = 1e-3) -> None:
-    """Raise SepwiseError unless every tensor of `outputs` is within `tolerance` of `expected`, relative to its peak."""
+def check_same(what: str, outputs: Any, expected: Any, tolerance: float | None = None) -> None:
+    """Raise SepwiseError unless every tensor of `outputs` is within `tolerance` of `expected`, relative to its peak.
+
+    tolerance    None: 1e-3, of float16 1e-2, of bfloat16 5e-2
+    """
     found = [t for t in tree_leaves(outputs) if isinstance(t, Tensor)]
     wanted = [t for t in tree_leaves(expected) if isinstance(t, Tensor)]
     if [t.shape for t in found] != [t.shape for t in wanted]:
@@ -183,7 +187,8 @@ def check_same(what: str, outputs: Any, expected: Any, tolerance: float = 1e-3) 
         if not y.numel():
             continue
         peak, gap = float(y.double().abs().max()), float((x.double() - y.double()).abs().max())
-        if not gap <= tolerance * max(peak, torch.finfo(torch.float32).tiny):
+        accepted = TOLERANCES.get(y.dtype, 1e-3) if tolerance is None else tolerance
+        if not gap <= accepted * max(peak, torch.finfo(torch.float32).tiny):
             raise SepwiseError(
                 f"refusing to time {what}: its output differs by {gap:.3g} where the largest value is {peak:.3g}; "
                 "a wrong answer is not worth timing"
