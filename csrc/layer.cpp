@@ -74,7 +74,7 @@ bool is_channels_last(const Tensor& x) {
 
 }  // namespace
 
-Conv conv_of(const Layer& a, const Size& x) {
+Conv conv_of(const Layer& a, const Size& x, bool gated) {
   STD_TORCH_CHECK((!a.depthwise || a.depthwise->dim() == 4) && (!a.pointwise || a.pointwise->dim() == 4) &&
                       (!a.expand || a.expand->dim() == 4) && a.stride.size() == 2 && a.padding.size() == 4 &&
                       a.dilation.size() == 2,
@@ -122,13 +122,14 @@ Conv conv_of(const Layer& a, const Size& x) {
                       "sepwise::separable_conv2d: pointwise must be (O, C * multiplier, 1, 1)");
     } else {
       const bool moves = a.stride != Sizes({1, 1}) || a.padding != Sizes({0, 0, 0, 0});
-      conv.gathered = pointwise[2] > 1 || pointwise[3] > 1 || moves;
+      const bool reaches = pointwise[2] > 1 || pointwise[3] > 1 || moves;
+      conv.gathered = reaches || !(gated || a.epsilon);
       if (conv.gathered) conv.kernel_h = pointwise[2], conv.kernel_w = pointwise[3];
       STD_TORCH_CHECK(!a.depthwise_bias && a.between == Activation::none,
                       "sepwise::fused_block: without a depthwise step there is nothing to be activated after it");
       STD_TORCH_CHECK(pointwise[1] == conv.channels,
                       "sepwise::fused_block: without a depthwise step, pointwise must be (O, C, KH, KW)");
-      STD_TORCH_CHECK(!a.expand || conv.gathered,
+      STD_TORCH_CHECK(!a.expand || reaches,
                       "sepwise::fused_block: a depthwise step must follow what expands x, or a dense convolution");
     }
   } else {

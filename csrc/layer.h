@@ -36,8 +36,9 @@ struct Layer {
   }
 };
 
-// Python has explained what does not fit; here it is only asserted. `x`: the size of what the layer reads.
-Conv conv_of(const Layer& layer, const Size& x);
+// Python has explained what does not fit; here it is only asserted. `x`: the size of what the layer reads. `gated`: whether
+// that is multiplied with a gate first, for which a pointwise layer copies it; others read it where it lies.
+Conv conv_of(const Layer& layer, const Size& x, bool gated = false);
 Type type_of(ScalarType type);
 
 // A second tensor on the same memory: what is done to the first, a new `.data` for instance, does not free that.

@@ -127,7 +127,7 @@ int64_t make_program(std::vector<Tensor> given, std::vector<Tensor> weights, std
     Value result = step.gate < 0 ? gate : x;
     if (reader.one() != 0) {
       const Layer layer = read_layer(reader, weights, epsilons);
-      const Conv& conv = step.conv = conv_of(layer, {x.batch, x.channels, x.height, x.width});
+      const Conv& conv = step.conv = conv_of(layer, {x.batch, x.channels, x.height, x.width}, step.gate >= 0);
       result = {conv.batch, conv.out_height, conv.out_width, conv.out_channels};
       STD_TORCH_CHECK(step.residual < 0 || same(program.value(step.residual), result),
                       "sepwise::make_program: a residual must have the size of the result");

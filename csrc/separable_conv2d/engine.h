@@ -138,8 +138,14 @@ struct Run {
     const int64_t pixels = region.find_pixels(conv, task->y, conv.out_channels * C::Output::bytes, out);
     const Coming after{(const char*)task->soon, is_last ? (int64_t)task->soon_bytes / 64 : 0};
     const Picture<C> picture(conv, x, depthwise.pixel_bytes, depthwise.line_bytes);
+    constexpr int64_t width = 2 * C::V::L;
+    const int64_t all = ceil_divide(conv.out_channels, width);
+    const int64_t first = all * slice / slices * width, end = all * (slice + 1) / slices * width;
+    const int64_t channels = (end < conv.out_channels ? end : conv.out_channels) - first;
+    const float* part = panels + (matmul.words + 1) * first;
+    for (int64_t p = 0; first > 0 && p < pixels; p++) out[p] += first * C::Output::bytes;
     if (patches.by_lines)
-      return patches.multiply(picture, region, memory.data, matmul, matmul_table, panels, out, ahead, after);
+      return patches.multiply(picture, region, memory.data, matmul, matmul_table, part, out, channels, ahead, after);
     if (conv.has_depthwise())
       depthwise_region<C>(depthwise, depthwise_kernel, x, region, memory);
     else if (conv.gathered)
@@ -148,12 +154,7 @@ struct Run {
       copy_region<C>(conv, x, (const char*)task->gate, region, memory);
     if (conv.bare) return give_rows<C>(conv, pixels, memory, out);
     if (conv.normalized) normalize_rows<C>(conv, places, pixels, memory);
-    constexpr int64_t width = 2 * C::V::L;
-    const int64_t all = ceil_divide(conv.out_channels, width);
-    const int64_t first = all * slice / slices * width, end = all * (slice + 1) / slices * width;
-    for (int64_t p = 0; first > 0 && p < pixels; p++) out[p] += first * C::Output::bytes;
-    matmul_range<C>(matmul, matmul_table, memory.data, pixels, panels + (matmul.words + 1) * first, out,
-                    (end < conv.out_channels ? end : conv.out_channels) - first, ahead, after);
+    matmul_range<C>(matmul, matmul_table, memory.data, pixels, part, out, channels, ahead, after);
   }
 
   int64_t take() { return __atomic_fetch_add(&next, 1, __ATOMIC_RELAXED); }
@@ -272,7 +273,7 @@ void run(const Task& task) {
              .patches = Patches<C>(conv, pixel_bytes, longest < conv.out_width ? longest : conv.out_width),
              .slices = 1};
   const int64_t parts = ceil_divide(conv.out_channels, 2 * C::V::L);
-  const bool slices = !conv.expanded && !conv.bare && !by_lines && run.regions.count() < threads;
+  const bool slices = !conv.expanded && !conv.bare && run.regions.count() < threads;
   if (slices) run.slices = parts < threads ? parts : threads;
   MatmulTable<C, C::rows>::set(run.matmul_table);
   run.expansion.table = run.matmul_table;

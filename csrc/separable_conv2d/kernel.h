@@ -8,7 +8,8 @@
 //
 // Outside the picture wide is zero, not what zeros widen to. Without a depthwise step, a kernel of 0 by 0, mid = wide;
 // there, what is gated is x[p, c] * gate[image(p), c] in the place of x[p, c]. What is bare ends with mid: y[p, q] = mid[p, q].
-// Where gathered, q stands for (u, v, c) and mid[p, (u, v, c)] = wide[pixel(p, u, v), c]: a dense convolution.
+// Where gathered, q stands for (u, v, c) and mid[p, (u, v, c)] = wide[pixel(p, u, v), c]: a dense convolution, of 1 by 1
+// too; only what is gated or normalized without a depthwise step has a kernel of 0 by 0.
 //
 // Memory, all contiguous:
 //     x           (batch, height, width, channels, or expanded)     type of the kernel; (x_height, x_width) where a kernel

@@ -80,7 +80,7 @@ void gather_region(const Conv& conv, const Picture<C>& x, const Region& region, 
   }
 }
 
-// Where numbers are words, patches need not be gathered: each kernel row meets a line of x, in which the patches of
+// Where pixels are whole words, patches need not be gathered: each kernel row meets a line of x, in which the patches of
 // neighbouring pixels overlap. Lines are read where they lie; those that reach beyond the picture are copied first, with
 // zeros outside.
 template <class C>
@@ -102,13 +102,15 @@ struct Patches {
   static bool can(const Conv& conv) {
     const bool goes_on = conv.kernel_w == 1 && conv.stride_w == 1 && conv.out_width == conv.width;
     const bool pays = conv.out_width >= 2 * C::rows || goes_on || conv.mid_channels() <= 192;
-    return C::Mid::bytes == 4 && conv.gathered && pays && conv.kernel_h <= most_rows &&
-           conv.kernel_h * conv.kernel_w <= most_taps;
+    const bool words = C::Mid::bytes == 4 || (C::Mid::bytes == 2 && conv.channels % 2 == 0);
+    // Rows of a block 4096 bytes apart would share few lines of the nearest cache: up to a third slower, at times.
+    const bool collides = conv.stride_w * conv.channels * C::Mid::bytes % 4096 == 0;
+    return words && !collides && conv.gathered && pays && conv.kernel_h <= most_rows && conv.kernel_h * conv.kernel_w <= most_taps;
   }
 
-  // A region of y, `out` one pointer a pixel; `memory` has `bytes`.
+  // A region of y, `out` one pointer a pixel, so many channels from there on; `memory` has `bytes`.
   void multiply(const Picture<C>& x, const Region& region, char* memory, const MatmulCall& whole,
-                const MatmulBlock (*table)[3], const float* panels, char* const* out, Ahead& ahead,
+                const MatmulBlock (*table)[3], const float* panels, char* const* out, int64_t out_channels, Ahead& ahead,
                 Coming after) const {
     const char* lines[most_rows];
     int64_t gaps[most_taps], all = 0;
@@ -130,7 +132,7 @@ struct Patches {
       call.row_bytes = conv->stride_w * pixel, call.gaps = gaps;
       const int64_t channels = conv->channels, tap = channels * C::Mid::bytes;
       const bool joined = pixel == tap && conv->dilation_w == 1;  // the taps of a kernel row lie side by side
-      call.words = joined ? conv->kernel_w * channels : channels;
+      call.words = (joined ? conv->kernel_w * channels : channels) * C::Mid::bytes / 4;
       call.segments = joined ? conv->kernel_h : conv->kernel_h * conv->kernel_w;
       int64_t* gap = gaps;
       for (int64_t u = 0; u < conv->kernel_h; u++) {
@@ -139,7 +141,7 @@ struct Patches {
           *gap++ = conv->dilation_w * pixel - tap;
         if (u + 1 < conv->kernel_h) *gap++ = lines[u + 1] - at;
       }
-      matmul_range<C>(call, table, lines[0], length, panels, out, conv->out_channels, ahead,
+      matmul_range<C>(call, table, lines[0], length, panels, out, out_channels, ahead,
                       i == region.count ? after : Coming{}, ceil_divide(all, length));
       out += length;
     }
@@ -154,9 +156,9 @@ struct Patches {
   const char* first_of(const Picture<C>& x, const RowPiece& piece, int64_t u) const {
     return x.line(*conv, piece.image, top_of(piece) + u * conv->dilation_h) + left_of(piece) * x.pixel_bytes;
   }
-  // Whether it needs no column outside of the picture, and numbers are words in the picture, too.
+  // Whether it needs no column outside of the picture, and numbers lie in the picture as in a tile.
   bool reads_in_place(const RowPiece& piece) const {
-    return C::Input::bytes == 4 && left_of(piece) >= 0 && left_of(piece) + columns(piece.length) <= conv->width;
+    return C::Input::bytes == C::Mid::bytes && left_of(piece) >= 0 && left_of(piece) + columns(piece.length) <= conv->width;
   }
   bool is_inside(const RowPiece& piece) const {
     return top_of(piece) >= 0 && top_of(piece) + (conv->kernel_h - 1) * conv->dilation_h < conv->height;

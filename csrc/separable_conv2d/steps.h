@@ -136,12 +136,13 @@ struct Expansion {
   static Conv step_of(const Conv& whole) {
     Conv step = whole;
     step.channels = whole.expanded, step.out_channels = whole.channels, step.multiplier = 1, step.expanded = 0;
-    step.kernel_h = whole.expand_h, step.kernel_w = whole.expand_w, step.gathered = whole.expand_h > 0;
+    step.kernel_h = whole.expand_h ? whole.expand_h : 1, step.kernel_w = whole.expand_w ? whole.expand_w : 1;
+    step.gathered = whole.expanded > 0;
     step.stride_h = whole.expand_stride_h, step.stride_w = whole.expand_stride_w;
     step.dilation_h = step.dilation_w = 1;
     step.pad_top = whole.expand_top, step.pad_left = whole.expand_left;
     step.out_height = whole.height, step.out_width = whole.width;
-    if (step.gathered) step.height = whole.x_height, step.width = whole.x_width;
+    if (whole.expand_h) step.height = whole.x_height, step.width = whole.x_width;
     step.bare = step.normalized = false;
     return step;
   }
@@ -149,23 +150,6 @@ struct Expansion {
 
   // Rows `first` to `end` of a picture into memory. `tile` has `tile_bytes`.
   void rows(const char* x, int64_t image, int64_t first, int64_t end, char* memory, Tile tile) const {
-    if (conv.gathered) return gathered_rows(x, image, first, end, memory, tile);
-    char* out[Region::most_pixels];
-    Ahead nothing;
-    nothing.clear();
-    const int64_t begin = (image * conv.height + first) * conv.width, all = (end - first) * conv.width;
-    for (int64_t done = 0; done < all; done += pixels) {
-      const int64_t some = all - done < pixels ? all - done : pixels;
-      copy_pixels<C>(x + (begin + done) * conv.channels * C::Input::bytes, nullptr, conv.channels, some, tile);
-      for (int64_t p = 0; p < some; p++) {
-        const int64_t pixel = done + p;
-        out[p] = memory + pixel / conv.width * line_bytes + pixel % conv.width * pixel_bytes;
-      }
-      matmul_range<C>(matmul, table, tile.data, some, panels, out, conv.out_channels, nothing);
-    }
-  }
-
-  void gathered_rows(const char* x, int64_t image, int64_t first, int64_t end, char* memory, Tile tile) const {
     const Picture<C> picture(conv, x);
     char* out[Region::most_pixels];
     Ahead nothing;
@@ -183,7 +167,7 @@ struct Expansion {
             out[r * some + p] = memory + (row + r - first) * line_bytes + (column + p) * pixel_bytes;
         }
         if (patches.by_lines) {
-          patches.multiply(picture, region, tile.data, matmul, table, panels, out, nothing, {});
+          patches.multiply(picture, region, tile.data, matmul, table, panels, out, conv.out_channels, nothing, {});
         } else {
           gather_region<C>(conv, picture, region, tile);
           matmul_range<C>(matmul, table, tile.data, rows * some, panels, out, conv.out_channels, nothing);
