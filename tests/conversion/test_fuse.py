@@ -212,6 +212,16 @@ def test_networks_of_timm(name):
     assert not layers_of(fused, nn.BatchNorm2d)
 
 
+@pytest.mark.skipif(find_spec("timm") is None, reason="needs timm")
+@pytest.mark.parametrize("name", ["convnext_atto", "mobilenetv3_small_050"])
+def test_networks_of_timm_in_bfloat16(name):
+    """Weights that are made of others are rounded once, too: those of a ConvNeXt block take in scales and a norm."""
+    model, x = settle(load_model(f"timm:{name}").model), pictures(n=1, size=(64, 64)).float()
+    exact, fused = fuse(model, x), fuse(model, x, dtype=torch.bfloat16)
+    assert all(torch.equal(w, exact.state_dict()[key].bfloat16()) for key, w in fused.state_dict().items())
+    assert 1e-4 < fused.report.difference < fused.report.budget == 5e-2
+
+
 def test_one_operation_is_called(monkeypatch):
     """A fused layer goes through `separable_conv2d` once a call, with everything it took in."""
     from sepwise.nn import separable

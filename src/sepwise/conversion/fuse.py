@@ -160,10 +160,12 @@ def fuse(
     open_layers(traced)
     chains, left = find_chains(traced)
     network, x = traced.graph, example
-    if dtype is not None:
-        network, x = _cast(network, dtype), example.to(dtype)
     sizes = sizes_of(network, x)
     blocks = find_blocks(traced, chains, sizes)
+    if dtype is not None:
+        x = example.to(dtype)
+        for name, module in {"": network, **{f"{block.name}.": block.layer for block in blocks}}.items():
+            _cast(name, module, dtype)
     slower = set_ways(blocks, sizes)
     written: dict[fx.Node, fx.Node] = {}
     for block in blocks:
@@ -184,14 +186,14 @@ def fuse(
     return FusedNetwork(network, laid, report, rows).eval()
 
 
-def _cast(network: fx.GraphModule, dtype: torch.dtype) -> fx.GraphModule:
-    large = [name for name, w in network.named_parameters() if bool(w.isfinite().all() & ~w.to(dtype).isfinite().all())]
-    if large:
-        raise ModelError(
-            f"fuse: {large[0]} holds numbers above {torch.finfo(dtype).max:.3g}, the largest of {dtype}; "
-            "torch.bfloat16 has the range of torch.float32"
-        )
-    return network.to(dtype)
+def _cast(prefix: str, module: nn.Module, dtype: torch.dtype) -> None:
+    for name, weight in module.named_parameters():
+        if bool(weight.isfinite().all() & ~weight.to(dtype).isfinite().all()):
+            raise ModelError(
+                f"fuse: {prefix}{name} holds numbers above {torch.finfo(dtype).max:.3g}, the largest of {dtype}; "
+                "torch.bfloat16 has the range of torch.float32"
+            )
+    module.to(dtype)
 
 
 def _rows(network: fx.GraphModule, example: Tensor, slower: dict[str, float]) -> nn.Module | None:
