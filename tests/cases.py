@@ -158,6 +158,7 @@ BLOCKS = [
     Block("dense, stride 2 of one pixel", 18, 9, (6, 7), (1, 1), stride=2, dense=True),
     Block("normalized", 48, 20, (8, 9), (7, 7), padding=3, normalized=True, activation="gelu"),
     Block("normalized, a tail", 37, 20, (8, 9), padding=1, normalized=True, bias=False),
+    Block("normalized after a sigmoid, a tail", 37, 20, (8, 9), padding=1, normalized=True, between="sigmoid"),
     Block("everything", 70, 35, (9, 10), padding=1, expanded=30, normalized=True, residual=True, widening="silu"),
     Block("added", 33, 65, (5, 6), padding=1, residual=True, activation="relu"),
     Block("added, three channels", 33, 3, (5, 6), padding=1, residual=True, stride=2),

@@ -86,15 +86,16 @@ void give_rows(const Conv& conv, int64_t rows, Tile tile, char* const* out) {
   }
 }
 
-// (number - mean) / sqrt(variance + epsilon) over each row of the tile. A row ends with places that hold zeros; they
-// stay within it and are left out of its statistics.
+// (number - mean) / sqrt(variance + epsilon) over each row of the tile. Places of a row that are no channels hold what the
+// activation before makes of zero; they stay within it and are left out of its statistics.
 template <class C>
 void normalize_rows(const Conv& conv, int64_t places, int64_t rows, Tile tile) {
   using V = typename C::V;
   using F = typename V::F;
   constexpr int n = C::Mid::words, step = V::L * 4;
   const int64_t bytes = places * C::Mid::bytes;
-  const float count = (float)conv.mid_channels(), zeros = (float)(places - conv.mid_channels());
+  const bool halves = conv.between == Activation::sigmoid || conv.between == Activation::hardsigmoid;
+  const float count = (float)conv.mid_channels(), empty = (float)(places - conv.mid_channels()), held = halves ? 0.5f : 0;
   for (int64_t r = 0; r < rows; r++) {
     char* row = tile.data + r * tile.row_bytes;
     F sum[2] = {}, x[2];
@@ -102,7 +103,7 @@ void normalize_rows(const Conv& conv, int64_t places, int64_t rows, Tile tile) {
       C::Mid::load_word(row + b, x);
       for (int i = 0; i < n; i++) sum[i] += x[i];
     }
-    const float mean = V::total(n == 2 ? sum[0] + sum[1] : sum[0]) / count;
+    const float mean = (V::total(n == 2 ? sum[0] + sum[1] : sum[0]) - empty * held) / count;
     F squares[2] = {};
     for (int64_t b = 0; b < bytes; b += step) {
       C::Mid::load_word(row + b, x);
@@ -111,7 +112,7 @@ void normalize_rows(const Conv& conv, int64_t places, int64_t rows, Tile tile) {
         squares[i] = V::add_product(squares[i], off, off);
       }
     }
-    const float all = V::total(n == 2 ? squares[0] + squares[1] : squares[0]) - zeros * mean * mean;
+    const float all = V::total(n == 2 ? squares[0] + squares[1] : squares[0]) - empty * (held - mean) * (held - mean);
     const float variance = (all > 0 ? all : all != all ? all : 0) / count;
     const F scale = V::fill(1 / __builtin_sqrtf(variance + conv.epsilon)), middle = V::fill(mean);
     for (int64_t b = 0; b < bytes; b += step) {
