@@ -121,8 +121,8 @@ Conv conv_of(const Layer& a, const Size& x, bool gated) {
       STD_TORCH_CHECK(pointwise[1] == conv.mid_channels() && pointwise[2] == 1 && pointwise[3] == 1,
                       "sepwise::separable_conv2d: pointwise must be (O, C * multiplier, 1, 1)");
     } else {
-      const bool moves = a.stride != Sizes({1, 1}) || a.padding != Sizes({0, 0, 0, 0});
-      const bool reaches = pointwise[2] > 1 || pointwise[3] > 1 || moves;
+      const bool reaches = pointwise[2] > 1 || pointwise[3] > 1 || a.stride != Sizes({1, 1}) ||
+                           a.padding != Sizes({0, 0, 0, 0});
       conv.gathered = reaches || !(gated || a.epsilon);
       if (conv.gathered) conv.kernel_h = pointwise[2], conv.kernel_w = pointwise[3];
       STD_TORCH_CHECK(!a.depthwise_bias && a.between == Activation::none,

@@ -105,13 +105,14 @@ struct Patches {
     const bool words = C::Mid::bytes == 4 || (C::Mid::bytes == 2 && conv.channels % 2 == 0);
     // Rows of a block 4096 bytes apart would share few lines of the nearest cache: up to a third slower, at times.
     const bool collides = conv.stride_w * conv.channels * C::Mid::bytes % 4096 == 0;
-    return words && !collides && conv.gathered && pays && conv.kernel_h <= most_rows && conv.kernel_h * conv.kernel_w <= most_taps;
+    return words && !collides && conv.gathered && pays && conv.kernel_h <= most_rows &&
+           conv.kernel_h * conv.kernel_w <= most_taps;
   }
 
   // A region of y, `out` one pointer a pixel, so many channels from there on; `memory` has `bytes`.
   void multiply(const Picture<C>& x, const Region& region, char* memory, const MatmulCall& whole,
-                const MatmulBlock (*table)[3], const float* panels, char* const* out, int64_t out_channels, Ahead& ahead,
-                Coming after) const {
+                const MatmulBlock (*table)[3], const float* panels, char* const* out, int64_t out_channels,
+                Ahead& ahead, Coming after) const {
     const char* lines[most_rows];
     int64_t gaps[most_taps], all = 0;
     for (int64_t i = 0; i < region.count; i++) all += region.pieces[i].length;

@@ -86,16 +86,18 @@ void give_rows(const Conv& conv, int64_t rows, Tile tile, char* const* out) {
   }
 }
 
-// (number - mean) / sqrt(variance + epsilon) over each row of the tile. Places of a row that are no channels hold what the
-// activation before makes of zero; they stay within it and are left out of its statistics.
+// (number - mean) / sqrt(variance + epsilon) over each row of the tile. Its places that are no channels hold what the
+// activation before makes of zero; they stay in the row and are left out of its statistics.
 template <class C>
 void normalize_rows(const Conv& conv, int64_t places, int64_t rows, Tile tile) {
   using V = typename C::V;
   using F = typename V::F;
   constexpr int n = C::Mid::words, step = V::L * 4;
   const int64_t bytes = places * C::Mid::bytes;
-  const bool halves = conv.between == Activation::sigmoid || conv.between == Activation::hardsigmoid;
-  const float count = (float)conv.mid_channels(), empty = (float)(places - conv.mid_channels()), held = halves ? 0.5f : 0;
+  const float count = (float)conv.mid_channels(), empty = (float)(places - conv.mid_channels());
+  float zeros[V::L] __attribute__((aligned(64))) = {};
+  activate<V::L, C::Mid::is_bf16>(conv.between, zeros, V::L);
+  const float held = zeros[0];
   for (int64_t r = 0; r < rows; r++) {
     char* row = tile.data + r * tile.row_bytes;
     F sum[2] = {}, x[2];

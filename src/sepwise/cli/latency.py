@@ -93,18 +93,16 @@ def latency(dense: nn.Module, separable: Mapping[str, nn.Module], x: Tensor) -> 
 
 def fused_latency(
     networks: Mapping[str, nn.Module], inputs: Mapping[str, Tensor], fused: FusedNetwork
-) -> tuple[dict[tuple[str, str], Timing], Timing]:
-    """(network, stock form) -> its timing; and that of the fused network, in the same rounds.
+) -> tuple[dict[str, Timing], Timing]:
+    """All stock forms of some networks, by "network, form", and the fused network, in the same rounds.
 
     inputs    by the names of the networks; the fused one reads the last
     """
-    forms = {
-        (name, form): run for name, net in networks.items() for form, run in stock_calls(net, inputs[name]).items()
-    }
-    calls = {f"{name}, {form}": run for (name, form), run in forms.items()}
+    stock = {name: stock_calls(network, inputs[name]) for name, network in networks.items()}
+    calls = {f"{name}, {form}": run for name, forms in stock.items() for form, run in forms.items()}
     *_, x = inputs.values()
     timings = _timed({**calls, "fused": runner(fused, x)})
-    return {(name, form): timings[f"{name}, {form}"] for name, form in forms}, timings["fused"]
+    return timings, timings.pop("fused")
 
 
 def _timed(calls: Mapping[str, Callable[[], object]]) -> dict[str, Timing]:

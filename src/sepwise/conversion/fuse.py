@@ -164,8 +164,8 @@ def fuse(
     blocks = find_blocks(traced, chains, sizes)
     if dtype is not None:
         x = example.to(dtype)
-        for name, module in {"": network, **{f"{block.name}.": block.layer for block in blocks}}.items():
-            _cast(name, module, dtype)
+        for module, name in (network, ""), *((block.layer, f"{block.name}.") for block in blocks):
+            _cast(module, dtype, name)
     slower = set_ways(blocks, sizes)
     written: dict[fx.Node, fx.Node] = {}
     for block in blocks:
@@ -186,7 +186,7 @@ def fuse(
     return FusedNetwork(network, laid, report, rows).eval()
 
 
-def _cast(prefix: str, module: nn.Module, dtype: torch.dtype) -> None:
+def _cast(module: nn.Module, dtype: torch.dtype, prefix: str) -> None:
     for name, weight in module.named_parameters():
         if bool(weight.isfinite().all() & ~weight.to(dtype).isfinite().all()):
             raise ModelError(

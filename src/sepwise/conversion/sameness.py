@@ -10,12 +10,13 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from ..errors import ModelError
+from ..measure.timing import TOLERANCES
 from .graph import copy_of, sentence
 
 # Largest difference accepted, relative to the largest value of an output. Folding rounds every weight once and sums run
 # in another order, layer after layer: on networks of 13 to 52 layers that made 1.4e-6 in float32, 2.5e-3 in float16 and
 # 1.9e-2 in bfloat16 at most (docs/fuse.md). Where PyTorch is allowed coarser products, float32 is granted as much.
-BUDGETS = {torch.float64: 1e-10, torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 5e-2}
+BUDGETS = {torch.float64: 1e-10, torch.float32: 1e-4, **TOLERANCES}
 FLOAT32 = {"highest": 1e-4, "high": 1e-3, "medium": 5e-2}
 # Some networks round worse by themselves. Two answers that are rounded differently may lie as far apart as each lies
 # from the exact one, and the largest of many differences varies: measured, up to 2.7 times.

@@ -16,7 +16,8 @@ from torch.utils._pytree import tree_leaves
 from ..errors import SepwiseError
 from .trace import Example, evaluating
 
-TOLERANCES = {torch.float16: 1e-2, torch.bfloat16: 5e-2}  # of other dtypes 1e-3
+# How far apart rounding may take two ways to compute a network; of other dtypes 1e-3.
+TOLERANCES = {torch.float16: 1e-2, torch.bfloat16: 5e-2}
 MEMORY_FORMATS = {4: torch.channels_last, 5: torch.channels_last_3d}
 
 
