@@ -79,7 +79,11 @@ Conv conv_of(const Layer& a, const Size& x, bool gated) {
                       (!a.expand || a.expand->dim() == 4) && a.stride.size() == 2 && a.padding.size() == 4 &&
                       a.dilation.size() == 2,
                   "sepwise::separable_conv2d: tensors need four axes, padding four numbers, stride and dilation two");
-  STD_TORCH_CHECK(a.pointwise || a.depthwise, "sepwise::fused_block: there is neither a depthwise nor a pointwise step");
+  const bool pools = a.window != Sizes({0, 0});
+  STD_TORCH_CHECK(a.pointwise || a.depthwise || pools,
+                  "sepwise::fused_block: there is neither a depthwise nor a pointwise step");
+  STD_TORCH_CHECK(!pools || !(a.pointwise || a.depthwise || a.depthwise_bias),
+                  "sepwise::fused_block: what is pooled has no weights of its own");
   for (int64_t size : {x[1], x[2], x[3], a.stride[0], a.stride[1], a.dilation[0], a.dilation[1]})
     STD_TORCH_CHECK(size >= 1, "sepwise::separable_conv2d: sizes, stride and dilation start at 1");
   for (const Sizes& pads : {a.padding, a.expand_padding})
@@ -111,6 +115,11 @@ Conv conv_of(const Layer& a, const Size& x, bool gated) {
                     "sepwise::separable_conv2d: depthwise must be (C * multiplier, 1, KH, KW)");
     conv.multiplier = depthwise[0] / conv.channels;
     conv.kernel_h = depthwise[2], conv.kernel_w = depthwise[3];
+  }
+  if (pools) {
+    STD_TORCH_CHECK(a.window.size() == 2 && a.window[0] >= 1 && a.window[1] >= 1,
+                    "sepwise::fused_block: the sizes of a window start at 1");
+    conv.pooled = true, conv.kernel_h = a.window[0], conv.kernel_w = a.window[1];
   }
   if (a.pointwise) {
     const auto pointwise = a.pointwise->sizes();

@@ -28,6 +28,7 @@ struct Layer {
   std::optional<double> epsilon;    // of the normalization, where there is one
   Sizes stride, padding, dilation;  // (vertical, horizontal); padding (top, left, bottom, right)
   Sizes expand_stride = {1, 1}, expand_padding = {0, 0, 0, 0};  // likewise, of `expand`
+  Sizes window = {0, 0};            // where its largest number is looked for, in the place of a depthwise step
   Precision precision = Precision::highest;
   std::string kernel_name;  // empty: the first that can
 

@@ -89,6 +89,7 @@ Layer read_layer(Reader& reader, const std::vector<Tensor>& weights, const std::
   if (epsilon >= 0) layer.epsilon = epsilons.at(epsilon);
   layer.stride = reader.some(2), layer.padding = reader.some(4), layer.dilation = reader.some(2);
   layer.expand_stride = reader.some(2), layer.expand_padding = reader.some(4);
+  layer.window = reader.some(2);
   layer.precision = named(reader.one(), Precision::medium);
   return layer;
 }

@@ -32,7 +32,8 @@ class Block(Case):
 
     expanded    channels of x, which a pointwise step expands to `channels` first; 0: there is none
     dense       the kernel is that of the last step; there is no depthwise one
-    bare        there is no last step. Only programs know such calls, and the next two
+    bare        there is no last step. Only programs know such calls, and the next three
+    pooled      bare, and in the place of the depthwise step the largest number under the kernel
     expand      the kernel that expands x, to `size`; (0, 0): one pixel
     gated       x is multiplied with a number for each channel of each picture; there is no depthwise step
     """
@@ -43,6 +44,7 @@ class Block(Case):
     residual: bool = False
     dense: bool = False
     bare: bool = False
+    pooled: bool = False
     gated: bool = False
     expand: tuple[int, int] = (0, 0)
     expand_stride: tuple[int, int] = (1, 1)
@@ -169,6 +171,7 @@ DENSE: dict[str, Any] = {"dense": True, "widening": "relu"}
 STRIDED: dict[str, Any] = {"dense": True, "widening": "relu6", "expand_stride": (2, 2), "batch": 3}
 CURVED: dict[str, Any] = {"dense": True, "widening": "silu"}
 # Layers that only programs know, and how dense convolutions find their patches.
+POOLED: dict[str, Any] = {"bare": True, "pooled": True, "bias": False}
 STEPS = [
     Block("bare", 40, 40, (9, 11), padding=1, between="relu6", bare=True, depthwise_bias=True, bias=False),
     Block("bare, one channel", 1, 1, (3, 2), padding=1, bare=True, bias=False),
@@ -188,6 +191,25 @@ STEPS = [
         bias=False,
     ),
     Block("bare, expanded, wide", 18, 18, (3, 300), padding=1, expanded=5, between="silu", bare=True, bias=False),
+    Block("pooled", 40, 40, (9, 11), padding=1, stride=2, **POOLED),
+    Block("pooled, 2 x 2", 64, 64, (6, 40), (2, 2), stride=2, batch=2, **POOLED),
+    Block("pooled, 2 x 2, odd", 33, 33, (7, 5), (2, 2), stride=2, padding=((0, 1), (0, 1)), **POOLED),
+    Block("pooled, one channel", 1, 1, (3, 2), padding=1, **POOLED),
+    Block("pooled, 4 x 1, dilation", 65, 65, (9, 70), (4, 1), dilation=2, padding=((2, 3), (0, 0)), **POOLED),
+    Block("pooled, one pixel, activated", 18, 18, (3, 41), (1, 1), between="hardswish", **POOLED),
+    Block("pooled, expanded", 72, 72, (9, 11), padding=1, stride=2, expanded=24, widening="relu", **POOLED),
+    Block(
+        "a stem, pooled",
+        20,
+        20,
+        (20, 41),
+        padding=1,
+        stride=2,
+        expanded=3,
+        expand=(3, 3),
+        expand_stride=(2, 2),
+        **POOLED,
+    ),
     Block("gated", 40, 72, (9, 7), kernel=(0, 0), gated=True, activation="relu"),
     Block("gated, one channel", 1, 1, (3, 3), kernel=(0, 0), gated=True, batch=3),
     Block("gated, added", 17, 33, (7, 40), kernel=(0, 0), gated=True, residual=True, batch=2),

@@ -30,7 +30,7 @@ struct Case {
 
 bool read_case(Case& one) {
   char name[200];
-  constexpr int count = 35;
+  constexpr int count = 36;
   long v[count];
   int got = scanf(" %199[^|]|", name);
   for (int i = 0; got == i + 1 && i < count; i++) got += scanf("%ld", v + i) == 1;
@@ -47,6 +47,7 @@ bool read_case(Case& one) {
               .expand_h = v[27], .expand_w = v[28], .expand_stride_h = v[29], .expand_stride_w = v[30],
               .expand_top = v[31], .expand_left = v[32], .x_height = v[33], .x_width = v[34],
               .widening = (Activation)v[21], .normalized = v[22] != 0, .gathered = v[24] != 0, .bare = v[25] != 0,
+              .pooled = v[35] != 0,
               .epsilon = 0.5f};
   one.bias = v[18], one.depthwise_bias = v[19], one.residual = v[23], one.gate = v[26];
   return true;
@@ -110,7 +111,7 @@ struct Question {
 Question question_of(const Case& one, const Kernel& kernel) {
   const Conv& conv = one.conv;
   Numbers numbers{small_integers(conv.in_pixels() * conv.in_channels()),
-                  small_integers(conv.has_depthwise() ? conv.mid_channels() * conv.kernel_h * conv.kernel_w : 0),
+                  small_integers(conv.has_depthwise() && !conv.pooled ? conv.mid_channels() * conv.kernel_h * conv.kernel_w : 0),
                   small_integers(one.depthwise_bias ? conv.mid_channels() : 0),
                   small_integers(conv.bare ? 0 : conv.out_channels * conv.mid_channels()),
                   small_integers(one.bias && !conv.bare ? conv.out_channels : 0),

@@ -112,14 +112,17 @@ inline Expected naive(const sepwise::Conv& conv, const Numbers& numbers, sepwise
         mid[q] = outside ? 0 : wide[((image * conv.height + i) * conv.width + j) * conv.channels + c];
         continue;
       }
-      double sum = numbers.depthwise_bias.empty() ? 0 : numbers.depthwise_bias[q];
+      double sum = conv.pooled ? -INFINITY : numbers.depthwise_bias.empty() ? 0 : numbers.depthwise_bias[q];
       for (int64_t u = 0; u < conv.kernel_h; u++)
         for (int64_t v = 0; v < conv.kernel_w; v++) {
           const int64_t i = row * conv.stride_h + u * conv.dilation_h - conv.pad_top;
           const int64_t j = column * conv.stride_w + v * conv.dilation_w - conv.pad_left;
           if (i < 0 || i >= conv.height || j < 0 || j >= conv.width) continue;
-          sum += wide[((image * conv.height + i) * conv.width + j) * conv.channels + q / conv.multiplier] *
-                 numbers.depthwise[q * taps + u * conv.kernel_w + v];
+          const double number = wide[((image * conv.height + i) * conv.width + j) * conv.channels + q / conv.multiplier];
+          if (conv.pooled)
+            sum = fmax(sum, number);
+          else
+            sum += number * numbers.depthwise[q * taps + u * conv.kernel_w + v];
         }
       if (!conv.has_depthwise()) sum = wide[pixel * conv.channels + q];
       if (!numbers.gate.empty()) sum *= numbers.gate[image * conv.channels + q];

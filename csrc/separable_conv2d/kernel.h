@@ -6,6 +6,8 @@
 //     mid[p, q]  = (mid[p, q] - mean over q) / sqrt(variance over q + epsilon)                where normalized
 //     y[p, o]    = activation(bias[o] + sum over q of mid[p, q] * pointwise[o, q] + residual[p, o])
 //
+// Where pooled, mid[p, q] = between(the largest wide[pixel(p, u, v), q] of all u, v inside the picture), without weights:
+// NaN where one of them is, -inf where there is none.
 // Outside the picture wide is zero, not what zeros widen to. Without a depthwise step, a kernel of 0 by 0, mid = wide;
 // there, what is gated is x[p, c] * gate[image(p), c] in the place of x[p, c]. What is bare ends with mid: y[p, q] = mid[p, q].
 // Where gathered, q stands for (u, v, c) and mid[p, (u, v, c)] = wide[pixel(p, u, v), c]: a dense convolution, of 1 by 1
@@ -16,7 +18,7 @@
 //                                                                   expands it
 //     y, residual (batch, out_height, out_width, out_channels)      type of the kernel; every element of y is written once
 //     expand      (channels, expanded), or (channels, expanded, expand_h, expand_w)    type of the kernel
-//     depthwise   (channels * multiplier, kernel_h, kernel_w)       type of the kernel
+//     depthwise   (channels * multiplier, kernel_h, kernel_w)       type of the kernel; null where pooled
 //     pointwise   (out_channels, channels * multiplier)             type of the kernel
 //                 (out_channels, channels, kernel_h, kernel_w)      where gathered
 //     biases      (channels,), (channels * multiplier,), (out_channels,)    type of the kernel, or null for zeros
@@ -44,7 +46,8 @@ enum class Isa : int64_t { portable, avx2, avx512, avx512_bf16, amx };
 
 // Sizes of one convolution. The caller has checked them: all >= 1 but the pads, which are >= 0, and the batch; a kernel
 // of 0 by 0 has stride, dilation and multiplier 1 and no pads and is not expanded; what is gathered is not multiplied; what
-// is bare has a depthwise step of multiplier 1 and as many out_channels as channels, and is not normalized.
+// is bare has a depthwise step of multiplier 1 and as many out_channels as channels, and is not normalized; what is
+// pooled is bare.
 struct Conv {
   int64_t batch, channels, height, width;
   int64_t multiplier, out_channels, out_height, out_width;
@@ -55,7 +58,7 @@ struct Conv {
   int64_t expand_h = 0, expand_w = 0, expand_stride_h = 1, expand_stride_w = 1, expand_top = 0, expand_left = 0;
   int64_t x_height = 0, x_width = 0;
   Activation widening = Activation::none;
-  bool normalized = false, gathered = false, bare = false;
+  bool normalized = false, gathered = false, bare = false, pooled = false;
   float epsilon = 0;
 
   int64_t in_channels() const { return expanded ? expanded : channels; }
@@ -103,7 +106,8 @@ struct Kernel {
   Isa needs;
   Type type;            // of x, y and the raw weights
   Precision precision;  // the strictest it satisfies
-  // Packed weights depend on channels, multiplier, out_channels, expanded, gathered, bare and the kernels' sizes only.
+  // Packed weights depend on channels, multiplier, out_channels, expanded, gathered, bare, pooled and the kernels'
+  // sizes only.
   // 64-byte aligned memory.
   size_t (*packed_bytes)(const Conv&);
   void (*pack)(const Conv&, const Weights&, void* packed);

@@ -48,6 +48,9 @@ struct Vector {
   SEPWISE_INLINE F at_least(F v, F bound) { return bound > v ? bound : v; }
   SEPWISE_INLINE F at_most(F v, F bound) { return bound < v ? bound : v; }
 
+  // The larger one; NaN where one of them is.
+  SEPWISE_INLINE F larger(F v, F other) { return v != v ? v : other <= v ? v : other; }
+
   // bfloat16 numbers 0, 2, 4, ... in `even` and 1, 3, 5, ... in `odd` of the 2 L numbers at p.
   SEPWISE_INLINE void load_pairs(const void* p, F& even, F& odd) { split_pairs(*(const UAnywhere*)p, even, odd); }
   SEPWISE_INLINE void load_pairs_first(const void* p, int64_t count, F& even, F& odd) {

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from chains import Block, chain
 from plain_networks import settle
 from torch import Tensor, nn
@@ -93,11 +94,61 @@ def test_other_sizes_and_batches():
 
 
 def test_what_stands_between_layers_divides_them():
-    model = settle(nn.Sequential(nn.Conv2d(3, 4, 1), Block(), nn.MaxPool2d(2), Block(), Block()))
+    model = settle(nn.Sequential(nn.Conv2d(3, 4, 1), Block(), nn.Upsample(scale_factor=2), Block(), Block()))
     x = picture()
     fused = fuse(model, x)
     assert calls(fused, x) == 2
     torch.testing.assert_close(fused(x), model(x), rtol=1e-5, atol=1e-6)
+
+
+class Pooled(nn.Module):
+    """A stem, a pool as a module or as a function, and a pair that reads what is added to later on activated."""
+
+    def __init__(self, pool: Any) -> None:
+        super().__init__()
+        self.stem, self.pool = nn.Sequential(nn.Conv2d(3, 16, 3, 2, 1), nn.BatchNorm2d(16), nn.ReLU()), pool
+        self.first, self.second = (
+            nn.Sequential(nn.Conv2d(16, 16, 3, padding=1, groups=16), nn.Conv2d(16, 16, 1)) for _ in range(2)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.pool(self.stem(x))
+        x = x + self.first(torch.relu(x))
+        return self.second(torch.relu(x)) + x
+
+
+POOLS = {
+    "module": nn.MaxPool2d(3, 2, 1),
+    "ceil": nn.MaxPool2d(2, ceil_mode=True),
+    "ceil, padded": nn.MaxPool2d(3, 2, 1, ceil_mode=True),
+    "dilation": nn.MaxPool2d((3, 2), (1, 2), (1, 0), (2, 1)),
+    "function": lambda x: F.max_pool2d(x, 2),
+    "settings by name": lambda x: F.max_pool2d(x, kernel_size=(3, 2), stride=2, padding=1, ceil_mode=True),
+}
+
+
+@pytest.mark.parametrize("pool", POOLS)
+@pytest.mark.parametrize("size", [17, 40, 210])
+def test_pools_and_lone_activations_are_in_the_row(pool, size, no_clock):
+    model, x = settle(Pooled(POOLS[pool])), picture(2, size)
+    fused = fuse(model, x)
+    assert calls(fused, x) == 1
+    torch.testing.assert_close(fused(x), model(x), rtol=1e-5, atol=1e-5)
+    assert same(fused, picture(1, size + 3))
+
+
+def test_places_of_the_largest_are_left_to_pytorch():
+    class Places(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.block, self.pool, self.last = Block(), nn.MaxPool2d(2, return_indices=True), Block()
+
+        def forward(self, x: Tensor) -> Tensor:
+            y, places = self.pool(self.block(x))
+            return self.last(y) + places
+
+    model, x = settle(Places()), torch.randn(1, 4, 9, 9)
+    torch.testing.assert_close(fuse(model, x)(x), model(x), rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("how", ["read after the norm", "squeezed and excited", "depthwise called twice"])

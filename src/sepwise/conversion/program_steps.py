@@ -10,20 +10,19 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, fx, nn
+from torch import fx, nn
 
 from ..geometry import Geometry
 from ..nn import FusedBlock, SeparableConv2d
 from ..ops.program import WEIGHTS, Layer, Step
 from .activation import activations_of
 from .blocks import Size
+from .pooled import largest_of, mean_of
 from .rewriting import hooked
 
 aten: Any = torch.ops.aten
 FLAT = (torch.flatten, aten.flatten.using_ints)
-MEANS = (torch.mean, aten.mean.dim)
 PRODUCTS = (operator.mul, torch.mul, aten.mul.Tensor)
-POOLS = (F.adaptive_avg_pool2d, aten.adaptive_avg_pool2d.default)
 LARGE = 1 << 17  # numbers: half a megabyte in float32, which no longer stays in the near caches
 
 
@@ -91,6 +90,9 @@ def _result(graph: fx.GraphModule, node: fx.Node, values: Sequence[Known], alone
     """
     source, shape = values[0]
     layer = layer_of(graph, node)
+    if layer is None and len(shape) == 4:
+        windows = largest_of(graph, node, (shape[2], shape[3]))
+        layer = None if windows is None else Layer({}, windows, pooled=True)
     if layer is not None:
         residual = values[1][0] if len(values) > 1 else None
         pixels = (shape[2], shape[3]) if len(shape) == 4 else (1, 1)
@@ -99,13 +101,13 @@ def _result(graph: fx.GraphModule, node: fx.Node, values: Sequence[Known], alone
         return (_joined(made, result, shape) if alone[0] else made), result
     after = activations_of(graph, node)
     if after is not None:
-        made = _activated(source, after) if alone[0] else None
+        made = _activated(source, after, alone[0] and len(values) == 1, len(shape) == 4)
         return None if made is None else (made, shape)
     if len(shape) == 4:
         if _multiplies(node) and len(values) == 2:
             (source, shape), (gate, size) = sorted(values, key=lambda value: value[1][2:] == (1, 1))
             return (Made(source, gate=gate), shape) if size == (*shape[:2], 1, 1) else None
-        flat = _mean(graph, node)
+        flat = mean_of(graph, node)
         if flat is not None:
             return Made(source), shape[:2] if flat else (*shape[:2], 1, 1)
         if _flattens(graph, node) and shape[2:] == (1, 1):
@@ -132,7 +134,9 @@ def _joined(made: Made, result: Size, shape: Size) -> Made:
     if weights.get("expand") is not None:
         return made
     expands = _is_pointwise(first) or _is_dense(first, may_expand=True)
-    if weights.get("pointwise") is None:
+    if layer.pooled:
+        joins = expands and is_large
+    elif weights.get("pointwise") is None:
         joins = _is_pointwise(first)
     elif weights.get("depthwise") is None:
         joins = expands and _is_dense(layer) and narrows and is_large
@@ -140,22 +144,26 @@ def _joined(made: Made, result: Size, shape: Size) -> Made:
         joins = _is_dense(first, may_expand=True) and is_large
     if not joins:
         return made
-    both = {**weights, "expand": first.weights["pointwise"], "expand_bias": first.weights["bias"]}
+    both = {**weights, "expand": first.weights["pointwise"], "expand_bias": first.weights.get("bias")}
     whole = replace(layer, weights=both, widening=first.activation, expand_geometry=first.geometry)
     return Made(before.source, made.residual, layer=whole)
 
 
-def _activated(made: Made, after: Sequence[str]) -> Made | None:
-    """The same with activations after it; None where the layer that made it has one, or it is no layer."""
+def _activated(made: Made, after: Sequence[str], alone: bool, is_picture: bool) -> Made | None:
+    """The same with an activation after it; None for several of them, and for what is no picture.
+
+    alone    whether nothing else reads it: then what made it takes the activation along, if that is a layer without one
+    """
     layer = made.layer
     if not after:
         return made
-    if layer is None or len(after) > 1:
+    if len(after) > 1:
         return None
-    place = "between" if layer.weights.get("pointwise") is None else "activation"
-    if getattr(layer, place) is not None:
-        return None
-    return replace(made, layer=replace(layer, **{place: after[0]}))
+    if alone and layer is not None:
+        place = "between" if layer.weights.get("pointwise") is None else "activation"
+        if getattr(layer, place) is None:
+            return replace(made, layer=replace(layer, **{place: after[0]}))
+    return Made(made, layer=Layer({}, Geometry.of((1, 1)), between=after[0], pooled=True)) if is_picture else None
 
 
 def _is_pointwise(layer: Layer) -> bool:
@@ -165,7 +173,7 @@ def _is_pointwise(layer: Layer) -> bool:
 def _is_dense(layer: Layer, may_expand: bool = False) -> bool:
     """Whether it is one dense convolution; asked for, one that may be the first of two in one pass."""
     geometry, weights = layer.geometry, layer.weights
-    if geometry is None or weights.get("depthwise") is not None or weights.get("expand") is not None:
+    if geometry is None or layer.pooled or any(weights.get(name) is not None for name in ("depthwise", "expand")):
         return False
     if max(*geometry.kernel, *geometry.stride) == 1:
         return False
@@ -204,37 +212,6 @@ def _is_linear(module: nn.Linear) -> bool:
         return True
     x = torch.randn(2, module.in_features, generator=torch.Generator().manual_seed(0)).to(module.weight)
     return torch.equal(module(x), F.linear(x, module.weight, module.bias))
-
-
-def _mean(graph: fx.GraphModule, node: fx.Node) -> bool | None:
-    """Whether a node that takes the mean over height and width leaves those axes out; None: it does something else."""
-    arguments = (*node.args[1:], *node.kwargs.values())
-    if node.op == "call_module":
-        return _pools(graph.get_submodule(str(node.target)))
-    if node.target in POOLS:
-        return False if arguments in ((1,), ((1, 1),), ([1, 1],)) else None
-    if node.target in MEANS or (node.op == "call_method" and node.target == "mean"):
-        axes, keeps = (*arguments, False)[:2] if arguments else ((), False)
-        axes = axes if isinstance(axes, (tuple, list)) else ()
-        if list(axes) in ([2, 3], [-2, -1]) and len(arguments) < 3:
-            return not keeps
-    return None
-
-
-@torch.no_grad()
-def _pools(module: nn.Module) -> bool | None:
-    """As `_mean`, for a module of any class: known by what it does."""
-    if [*module.parameters()] or hooked(module):
-        return None
-    x = torch.randn(2, 3, 4, 5, generator=torch.Generator().manual_seed(0))
-    try:
-        found = module(x)
-    except (RuntimeError, TypeError, ValueError):
-        return None
-    wanted = x.mean((2, 3))
-    if not isinstance(found, Tensor) or found.shape not in ((2, 3), (2, 3, 1, 1)):
-        return None
-    return found.dim() == 2 if torch.allclose(found.reshape(2, 3), wanted, atol=1e-6) else None
 
 
 def _multiplies(node: fx.Node) -> bool:

@@ -33,6 +33,8 @@ WEIGHTS = ("pointwise", "depthwise", "bias", "depthwise_bias", "expand", "expand
 class Layer:
     """A `fused_block` without what it reads; arguments as there. Without "pointwise" the depthwise step is the last.
 
+    pooled             in the place of the depthwise step, the last one: the largest of each channel under the kernel of
+                       `geometry`; padding counts as -inf
     expand_geometry    of "expand" where that is a dense convolution (E, C, KH, KW) without dilation; another dense
                        convolution may follow it, too
     """
@@ -45,15 +47,15 @@ class Layer:
     activation: str | None = None
     precision: str | None = None
     expand_geometry: Geometry | None = None
+    pooled: bool = False
 
     def result(self, channels: int, size: tuple[int, int]) -> tuple[int, tuple[int, int]]:
         """Channels and spatial size of what it makes of these."""
-        last = self.weights.get("pointwise")
-        last = self.weights["depthwise"] if last is None else last
-        assert last is not None
+        makes = ("expand",) if self.pooled else ("pointwise", "depthwise")
+        last = next((w for w in map(self.weights.get, makes) if w is not None), None)
         size = self.wide_size(size)
         height, width = size if self.geometry is None else self.geometry.output_size(size)
-        return last.shape[0], (height, width)
+        return channels if last is None else last.shape[0], (height, width)
 
     def wide_size(self, size: tuple[int, int]) -> tuple[int, int]:
         """Spatial size of what is expanded of x, which has `size`."""
@@ -102,6 +104,7 @@ class _Told:
             raise ShapeError(f"Program: expand is {tuple(expand.shape)}; its geometry has a kernel of {kernel}")
         self.steps += [*stride, *_pads(layer.geometry, layer.wide_size(size)), *dilation]
         self.steps += [*((1, 1) if wide is None else wide.stride), *_pads(wide, size)]
+        self.steps += layer.geometry.kernel if layer.geometry is not None and layer.pooled else (0, 0)
         self.steps.append(PRECISIONS.index(layer.precision or precision_asked(compiling=False)))
 
     def _weight(self, weight: Tensor | None) -> int:
