@@ -21,7 +21,7 @@ from .lifting import lift_steps
 from .opening import open_layers
 from .parallel import merge_parallel
 from .pixelwise import write_pixelwise
-from .programs import programmed
+from .programs import Rowed, programmed
 from .sameness import answer, judged
 from .scales import write_scales
 from .timed import NEARLY, is_faster, set_ways
@@ -79,7 +79,7 @@ class FusionReport:
         return "\n".join(lines)
 
 
-class FusedNetwork(nn.Module):
+class FusedNetwork(Rowed):
     """What `fuse` returns: called like the original, for inference; its parameters require no gradients.
 
     network          the computation, a `torch.fx.GraphModule`; modules keep their names
@@ -95,17 +95,11 @@ class FusedNetwork(nn.Module):
         report: FusionReport,
         rows: nn.Module | None = None,
     ) -> None:
-        super().__init__()
-        self.network, self.memory_format, self.report = network, memory_format, report
-        self._rows = (None if rows is None else rows,)  # in a tuple: its modules are those of `network`
+        super().__init__(network, rows)
+        self.memory_format, self.report = memory_format, report
 
     def forward(self, x: Tensor) -> Any:
-        if self.memory_format is not None:
-            x = x.contiguous(memory_format=self.memory_format)
-        (rows,) = self._rows
-        if rows is None or torch.compiler.is_compiling() or torch.jit.is_tracing():  # type: ignore[reportPrivateImportUsage]
-            return self.network(x)
-        return rows(x)
+        return super().forward(x if self.memory_format is None else x.contiguous(memory_format=self.memory_format))
 
 
 def fuse(

@@ -66,6 +66,25 @@ def programmed(network: fx.GraphModule, sizes: Mapping[fx.Node, Size], stock: Co
     return _only(found)
 
 
+class Rowed(nn.Module):
+    """A network, computed in rows of layers where nobody follows what it does.
+
+    network    a `torch.fx.GraphModule`
+    rows       the same computation by the same modules with rows of layers as one call; None: there are no rows
+    """
+
+    def __init__(self, network: fx.GraphModule, rows: nn.Module | None) -> None:
+        super().__init__()
+        self.network = network
+        self._rows = (rows,)  # in a tuple: its modules are those of `network`
+
+    def forward(self, x: Tensor) -> Any:
+        (rows,) = self._rows
+        if rows is None or torch.compiler.is_compiling() or torch.jit.is_tracing():  # type: ignore[reportPrivateImportUsage]
+            return self.network(x)
+        return rows(x)
+
+
 def _only(network: fx.GraphModule) -> nn.Module:
     """The row that is all of a network; the network where there is more."""
     given, *called, output = network.graph.nodes

@@ -7,10 +7,11 @@ import warnings
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, fx
 from torch.export import ExportedProgram
 
 from ..conversion import FusedNetwork, export
+from ..conversion.layered import layered
 from ..errors import ModelError, UnsupportedError
 from ..files import whole_file
 from ..ops import keep_freed_memory, native
@@ -59,9 +60,9 @@ def save_fused(network: FusedNetwork, example: Tensor, path: str | os.PathLike[s
 def load_fused(path: str | os.PathLike[str]) -> LoadedNetwork:
     """The network in a file of `save_fused`; nothing of its model's code is needed.
 
-    On the machine that wrote it, it answers as the layers of the fused network do, to the bit. The file is looked
-    through before it is loaded: no pickle in it is executed, and it can call operators only. Keeps freed memory, as
-    `fuse` does.
+    On the machine that wrote it, it answers as the fused network does, to the bit, in rows of layers as that does. The
+    file is looked through before it is loaded: no pickle in it is executed, and it can call operators only. Keeps freed
+    memory, as `fuse` does.
 
     Raises ModelError for a file that is missing, damaged or of another kind; UnsupportedError for another format, and
     without the compiled kernels.
@@ -70,10 +71,11 @@ def load_fused(path: str | os.PathLike[str]) -> LoadedNetwork:
     told = read_about(source, "fused")
     check_kernels("load_fused")
     keep_freed_memory()
-    network = load_program(source, ours=True).module(check_guards=False)
+    program = load_program(source, ours=True).module(check_guards=False)
     for name in ("train", "eval"):  # replaced by refusals on this object; the ordinary methods do no harm here
-        network.__dict__.pop(name, None)
-    return LoadedNetwork(network.requires_grad_(False), told).eval()
+        program.__dict__.pop(name, None)
+    assert isinstance(program, fx.GraphModule)
+    return LoadedNetwork(layered(program).requires_grad_(False), told).eval()
 
 
 def program_of(network: FusedNetwork, example: Tensor, who: str) -> ExportedProgram:
