@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -28,12 +27,13 @@ from torch import Tensor, nn
 
 from bench import arena
 from bench.arena import ROOT, code, recovered, rows, run, with_error
-from bench.whole import runtimes
 from sepwise import records
 from sepwise.conversion import Plan, Survey, convert, fuse, plan_from, survey, totals_of
 from sepwise.conversion.planning import plan_within
+from sepwise.errors import SepwiseError
 from sepwise.factor import FORMS
-from sepwise.measure import Agreement, fastest, measure_latency, ratio
+from sepwise.measure import Agreement, fastest, ratio
+from sepwise.saving.runtimes import interleaved, runtimes
 from sepwise.sources.batches import batches, prepare
 from sepwise.sources.models import LoadedModel, load_model
 from sepwise.sources.pictures import Picture, Pictures, find_pictures
@@ -112,7 +112,7 @@ def by_latency(
         converted = convert(loaded.model, plan, fit)
         told: dict[str, Any] = {"predicted": 1 / plan.latency.predicted, "planned": 1 / plan.latency.measured}
         for dtype in ("float32", "bfloat16"):
-            told |= timed(loaded.model, converted, tested, dtype, cell["threads"], compiled)
+            told |= timed(loaded.model, converted, tested, dtype, compiled)
     finally:
         torch.set_num_threads(threads)
     told |= {"compiled": compiled, "layers": {n: [c.form, c.rank] for n, c in plan.converted.items()}}
@@ -120,17 +120,18 @@ def by_latency(
 
 
 def timed(
-    dense: nn.Module, converted: nn.Module, tested: Sequence[Tensor], dtype: str, threads: int, compiled: bool
+    dense: nn.Module, converted: nn.Module, tested: Sequence[Tensor], dtype: str, compiled: bool
 ) -> dict[str, Any]:
     """How many times faster the fused network is than the dense one in eager PyTorch and in its best runtime."""
     kind, x = getattr(torch, dtype), tested[0]
     laid = x.to(kind).contiguous(memory_format=torch.channels_last)
     fused = fuse(converted, x, dtype=kind)
-    calls = {**runtimes(dense, x, threads, dtype, compiled), "fused": lambda: fused(laid)}
-    paused = {name: call for each in calls for name, call in ((each, calls[each]), (f"after {each}", pause))}
-    timings = {n: t for n, t in measure_latency(paused, rounds=ROUNDS, warmup=2).items() if n in calls}
+    others = runtimes(dense, x, kind, compiled)
+    if others.left_out:
+        raise SepwiseError("; ".join(f"{name}: {why}" for name, why in others.left_out.items()))
+    timings = interleaved({**others.calls, "fused": lambda: fused(laid)}, ROUNDS)
     ours = timings.pop("fused")
-    eager = {form: timing for form, timing in timings.items() if form.startswith("eager")}
+    eager = {form: timing for form, timing in timings.items() if form.startswith(("eager", "folded"))}
     best = fastest(timings)
     told = {"faster": ratio(timings[best], ours).median, "faster_than_eager": ratio(eager[fastest(eager)], ours).median}
     told |= {"quartiles": list(ratio(timings[best], ours).quartiles), "best": best}
@@ -139,11 +140,6 @@ def timed(
         told["f1"] = agreement(lambda picture: fused(picture.to(kind)).float(), dense, tested).f1
         return {dtype: told}
     return told
-
-
-def pause() -> None:
-    """Until the threads of the runtime before have stopped to wait for work: they would slow the next one down."""
-    time.sleep(0.1)
 
 
 def pictures(loaded: LoadedModel, source: str, count: int, seed: int) -> tuple[list[Tensor], list[Tensor]]:

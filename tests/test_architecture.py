@@ -28,7 +28,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "measure": {"nn", "factor", "geometry", "errors"},
     "sources": {"zoo", "extras", "files", "errors"},
     "conversion": {"measure", "nn", "ops", "factor", "geometry", "records", "files", "extras", "errors"},
-    "saving": {"conversion", "sources", "ops", "extras", "files", "errors"},
+    "saving": {"conversion", "measure", "sources", "ops", "extras", "files", "errors"},
     "lab": {
         *("conversion", "measure", "zoo", "sources", "nn", "ops", "factor", "geometry"),
         *("records", "files", "extras", "errors"),

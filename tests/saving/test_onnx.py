@@ -77,7 +77,7 @@ def test_a_wrong_file_is_not_kept(tmp_path, monkeypatch, runtime):
         pytest.importorskip(runtime)
     else:
         monkeypatch.setattr(saving, "find_spec", lambda name: None)
-    written = saving._written
+    written = saving.onnx_of
 
     def planted(*arguments):
         model = written(*arguments)
@@ -88,7 +88,7 @@ def test_a_wrong_file_is_not_kept(tmp_path, monkeypatch, runtime):
     path = tmp_path / "model.onnx"
     sepwise.save_onnx(network(), pictures(), path)
     before = path.read_bytes()
-    monkeypatch.setattr(saving, "_written", planted)
+    monkeypatch.setattr(saving, "onnx_of", planted)
     with pytest.raises(ModelError, match=r"^the ONNX file differs from the model: by .* of the largest value"):
         sepwise.save_onnx(network(), pictures(), path)
     assert path.read_bytes() == before
@@ -99,7 +99,7 @@ def test_a_wrong_file_is_not_kept(tmp_path, monkeypatch, runtime):
         model.graph.node[0].op_type = "Nothing"
         return model
 
-    monkeypatch.setattr(saving, "_written", without_operators)
+    monkeypatch.setattr(saving, "onnx_of", without_operators)
     with pytest.raises(ModelError, match=r"^save_onnx: .* cannot run what was written: ") as refused:
         sepwise.save_onnx(network(), pictures(), path)
     assert "\n" not in str(refused.value)

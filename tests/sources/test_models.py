@@ -116,3 +116,11 @@ def test_program_of_training_is_refused(tmp_path):
     torch.export.save(torch.export.export(model, (torch.zeros(2, 3, 8, 8),)), tmp_path / "net.pt2")
     with pytest.raises(ModelError, match=r"exported in training mode; call model\.eval\(\)"):
         load_model(str(tmp_path / "net.pt2"))
+
+
+def test_weights_in_another_dtype_are_refused(tmp_path):
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()).eval().bfloat16()
+    program = torch.export.export(model, (torch.zeros(2, 3, 8, 8, dtype=torch.bfloat16),))
+    torch.export.save(program, tmp_path / "net.pt2")
+    with pytest.raises(ModelError, match=r"has weights in torch.bfloat16; expected torch.float32"):
+        load_model(str(tmp_path / "net.pt2"))

@@ -20,7 +20,7 @@ from .. import __version__
 from ..errors import SepwiseError
 from .outcome import Outcome
 
-COMMANDS = ("explain", "inspect", "convert", "fuse", "lab", "demo", "doctor")
+COMMANDS = ("explain", "inspect", "convert", "fuse", "bench", "lab", "demo", "doctor")
 
 FAILED, UNEXPECTED, INTERRUPTED, BROKEN_PIPE = 1, 70, 130, 141
 

@@ -18,6 +18,7 @@ STAGES = {
     "measure": "measuring",
     "curve": "other budgets",
     "compare": "other ways",
+    "bench": "timing networks",
     "answer": "answering pictures with both networks",
 }
 WIDTH = max(map(len, STAGES.values()))

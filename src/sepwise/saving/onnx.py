@@ -56,7 +56,7 @@ def save_onnx(network: nn.Module, example: Tensor, path: str | os.PathLike[str])
     weights = sum(t.nbytes for t in network.state_dict().values())
     if weights > LARGEST:
         raise UnsupportedError(f"save_onnx: {weights / 2**30:.1f} GB of weights; one ONNX file holds at most 2 GB")
-    model = _written(network, example)
+    model = onnx_of(network, example)
     first = example[:1]
     with whole_file(target) as aside:
         onnx.save(model, aside)
@@ -65,7 +65,7 @@ def save_onnx(network: nn.Module, example: Tensor, path: str | os.PathLike[str])
             check_answer(run, network, x, "the ONNX file")
 
 
-def _written(network: nn.Module, example: Tensor) -> Any:
+def onnx_of(network: nn.Module, example: Tensor) -> Any:
     """The model in ONNX's own words, with readable names and no traces of where it was made."""
     program = export(network, example)
     count = len(program.graph_signature.user_outputs)

@@ -63,7 +63,8 @@ def load_model(
     Size, mean and deviation come from timm's configuration, from the attribute `picture` of the network
     ({"size": (H, W), "mean": ..., "std": ...}), or are 224 x 224 and ImageNet's; for a program the size is that of its
     example, and channels other than three are taken as they are: mean 0, deviation 1.
-    Raises ModelError for a model that cannot be found or built, WeightsError for weights that do not fit it.
+    Raises ModelError for a model that cannot be found or built, or is not in float32, WeightsError for weights that do
+    not fit it.
 
     >>> loaded = load_model("zoo:resnet20")
     >>> loaded.size, loaded.model.training
@@ -72,6 +73,12 @@ def load_model(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         loaded, weights = _build(spec, weights)
+    others = {str(p.dtype) for p in loaded.model.parameters() if p.is_floating_point() and p.dtype != torch.float32}
+    if others:
+        raise ModelError(
+            f"{spec} has weights in {' and '.join(sorted(others))}; expected torch.float32: give the model before it "
+            "was rounded, or model.float(). `sepwise fuse --dtype bfloat16` rounds each weight once"
+        )
     if weights is not None:
         load_weights(loaded.model, weights, allow_nonfinite=allow_nonfinite)
     return loaded
