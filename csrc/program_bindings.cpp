@@ -132,7 +132,7 @@ int64_t make_program(std::vector<Tensor> given, std::vector<Tensor> weights, std
       result = {conv.batch, conv.out_height, conv.out_width, conv.out_channels};
       STD_TORCH_CHECK(step.residual < 0 || same(program.value(step.residual), result),
                       "sepwise::make_program: a residual must have the size of the result");
-      STD_TORCH_CHECK((step.residual < 0 || !conv.bare) && (step.gate < 0 || !(conv.has_depthwise() || conv.gathered)),
+      STD_TORCH_CHECK((step.residual < 0 || !conv.bare) && (step.gate < 0 || conv.kernel_h == 0),
                       "sepwise::make_program: nothing is added without a pointwise step, nor gated before another one");
       step.kernel = &choose(conv, type_of(type), layer.precision, "", step.residual >= 0);
       step.weights = packed(layer, type, conv, *step.kernel);

@@ -111,7 +111,7 @@ struct Question {
 Question question_of(const Case& one, const Kernel& kernel) {
   const Conv& conv = one.conv;
   Numbers numbers{small_integers(conv.in_pixels() * conv.in_channels()),
-                  small_integers(conv.has_depthwise() && !conv.pooled ? conv.mid_channels() * conv.kernel_h * conv.kernel_w : 0),
+                  small_integers(conv.has_depthwise() ? conv.mid_channels() * conv.kernel_h * conv.kernel_w : 0),
                   small_integers(one.depthwise_bias ? conv.mid_channels() : 0),
                   small_integers(conv.bare ? 0 : conv.out_channels * conv.mid_channels()),
                   small_integers(one.bias && !conv.bare ? conv.out_channels : 0),

@@ -124,7 +124,7 @@ inline Expected naive(const sepwise::Conv& conv, const Numbers& numbers, sepwise
           else
             sum += number * numbers.depthwise[q * taps + u * conv.kernel_w + v];
         }
-      if (!conv.has_depthwise()) sum = wide[pixel * conv.channels + q];
+      if (conv.kernel_h == 0) sum = wide[pixel * conv.channels + q];
       if (!numbers.gate.empty()) sum *= numbers.gate[image * conv.channels + q];
       const float value = (float)activated(conv.between, sum);
       mid[q] = half_mid ? rounded_to_bf16(value) : value;

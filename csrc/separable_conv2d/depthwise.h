@@ -22,6 +22,18 @@ SEPWISE_INLINE uint32_t inside(int64_t first, int64_t count, int64_t size) {
   return begin >= end ? 0 : (uint32_t)((uint64_t(1) << end) - (uint64_t(1) << begin));
 }
 
+// Which taps of one axis lie inside the picture, where tap 0 lies at `first`.
+struct Taps {
+  int64_t begin, end;
+
+  [[gnu::always_inline]] Taps(int64_t first, int64_t taps, int64_t dilation, int64_t size)
+      : begin(first < 0 ? -first : 0), end(first < size ? size - first : 0) {
+    if (dilation != 1) begin = ceil_divide(begin, dilation), end = ceil_divide(end, dilation);
+    if (end > taps) end = taps;
+    if (begin > end) begin = end;
+  }
+};
+
 struct Tile {
   char* data;
   int64_t row_bytes;
@@ -38,7 +50,7 @@ struct DepthwiseCall {
 
 struct Block {
   const char* corner;    // pixel of x that meets the first tap of the first output; may lie outside the picture
-  int64_t first_row, end_row;  // taps whose row lies inside the picture
+  Taps rows;
   int64_t first_column;  // of x, for the first tap of the first output; may be negative
   uint32_t inside;       // `Fixed`: bit i says that column first_column + i lies inside the picture
   char* out;
@@ -68,11 +80,11 @@ SEPWISE_INLINE void depthwise_block(const DepthwiseCall& call, const Block& bloc
 
   const Conv& conv = *call.conv;
   const int64_t kernel_w = G::fixed ? G::kernel : conv.kernel_w;
-  const float* taps = weights + 2 * L + block.first_row * kernel_w * 2 * L;
+  const float* taps = weights + 2 * L + block.rows.begin * kernel_w * 2 * L;
   const int64_t step = G::fixed ? call.line_bytes : call.line_bytes * conv.dilation_h;
-  const char* line = block.corner + block.first_row * step + channel_bytes;
+  const char* line = block.corner + block.rows.begin * step + channel_bytes;
 
-  for (int64_t ky = block.first_row; ky < block.end_row; ky++, line += step) {
+  for (int64_t ky = block.rows.begin; ky < block.rows.end; ky++, line += step) {
     if constexpr (G::fixed) {
       constexpr int reach = (COLUMNS - 1) * G::stride + G::kernel;
       const char* pixel = line;
@@ -226,18 +238,11 @@ SEPWISE_INLINE void depthwise_columns(const DepthwiseCall& call, const Depthwise
   const int64_t left = first * conv.stride_w - conv.pad_left;
   const int64_t reach = (columns - 1) * conv.stride_w + (conv.kernel_w - 1) * conv.dilation_w + 1;
   const bool edge = left < 0 || left + reach > conv.width;
-  Block block;
-  block.corner = x + (piece.image * conv.height + top) * call.line_bytes + left * call.pixel_bytes;
-  int64_t rows = conv.height - top;
-  block.first_row = top < 0 ? -top : 0;
-  if (conv.dilation_h != 1) {
-    block.first_row = ceil_divide(block.first_row, conv.dilation_h);
-    rows = rows <= 0 ? 0 : ceil_divide(rows, conv.dilation_h);
-  }
-  block.end_row = rows < conv.kernel_h ? rows : conv.kernel_h;
-  block.first_column = left;
-  block.inside = edge && kernel.fixed ? inside(left, reach, conv.width) : ~0u;
-  block.out = out;
+  Block block{.corner = x + (piece.image * conv.height + top) * call.line_bytes + left * call.pixel_bytes,
+              .rows = Taps(top, conv.kernel_h, conv.dilation_h, conv.height),
+              .first_column = left,
+              .inside = edge && kernel.fixed ? inside(left, reach, conv.width) : ~0u,
+              .out = out};
   kernel.table[columns][edge](call, block, row_bytes);
 }
 

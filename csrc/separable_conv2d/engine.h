@@ -34,7 +34,7 @@ template <class C>
 struct Packed {
   using Order = ChannelOrder<C>;
   static int64_t depthwise_floats(const Conv& conv) {
-    return conv.has_depthwise() && !conv.pooled ? Order(conv).blocks() * conv.multiplier * Order::filter(conv) : 0;
+    return conv.has_depthwise() ? Order(conv).blocks() * conv.multiplier * Order::filter(conv) : 0;
   }
   static int64_t panel_floats(const Conv& conv) {
     if (conv.bare) return 0;
@@ -97,7 +97,7 @@ void pack(const Conv& conv, const Weights& weights, void* packed) {
     pack_pointwise<C>(Expansion<C>::step_of(conv), expand, part);
     part += Packed<C>::expand_floats(conv);
   }
-  if (conv.has_depthwise() && !conv.pooled) pack_depthwise<C>(conv, weights, part);
+  if (conv.has_depthwise()) pack_depthwise<C>(conv, weights, part);
   part += Packed<C>::depthwise_floats(conv);
   if (!conv.bare) pack_pointwise<C>(conv, weights, part);
   Packed<C>::Rows::pack(conv, weights, part + Packed<C>::panel_floats(conv));
@@ -147,10 +147,7 @@ struct Run {
     for (int64_t p = 0; first > 0 && p < pixels; p++) out[p] += first * C::Output::bytes;
     if (patches.by_lines)
       return patches.multiply(picture, region, memory.data, matmul, matmul_table, part, out, channels, ahead, after);
-    if (conv.pooled) {
-      const PoolCall call{&conv, depthwise.ending, depthwise.pixel_bytes, depthwise.line_bytes};
-      return pool_region<C>(call, x, region, out);
-    }
+    if (conv.pooled) return pool_region<C>(depthwise, x, region, out);
     if (conv.has_depthwise())
       depthwise_region<C>(depthwise, depthwise_kernel, x, region, memory);
     else if (conv.gathered)

@@ -65,7 +65,7 @@ struct Conv {
   int64_t mid_channels() const { return gathered ? channels * kernel_h * kernel_w : channels * multiplier; }
   int64_t in_pixels() const { return batch * (expand_h ? x_height * x_width : height * width); }
   int64_t out_pixels() const { return batch * out_height * out_width; }
-  bool has_depthwise() const { return kernel_h > 0 && !gathered; }
+  bool has_depthwise() const { return kernel_h > 0 && !gathered && !pooled; }
 };
 
 // Weights as PyTorch holds them; `depthwise`, `pointwise` and `expand` null where there is no such step.

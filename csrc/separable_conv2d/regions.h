@@ -44,8 +44,8 @@ class Regions {
   // About `pixels` in a region, at most Region::most_pixels; a multiple of `unit` where there are many.
   Regions(const Conv& conv, int64_t pixels, int64_t unit, int64_t threads)
       : width_(conv.out_width), height_(conv.out_height), total_rows_(conv.batch * conv.out_height) {
-    const bool moves = conv.kernel_h > 1 || conv.kernel_w > 1 || conv.stride_h > 1 || conv.stride_w > 1;
-    const bool reaches = moves && !conv.pooled;
+    const bool reaches =
+        !conv.pooled && (conv.kernel_h > 1 || conv.kernel_w > 1 || conv.stride_h > 1 || conv.stride_w > 1);
     strips_ = width_ <= widest || !reaches ? 1 : ceil_divide(width_, widest);
     strip_ = ceil_divide(width_, strips_);
     if (strips_ == 1) {

@@ -115,7 +115,7 @@ struct RowPairs {
   using Pixels = void (*)(const DepthwiseCall&, const RowPairBlock&, int64_t row_bytes);
 
   static bool serves(const Conv& conv) {
-    return !conv.gathered && !conv.pooled && conv.kernel_h == conv.kernel_w && (conv.kernel_h == 5 || conv.kernel_h == 7);
+    return conv.has_depthwise() && conv.kernel_h == conv.kernel_w && (conv.kernel_h == 5 || conv.kernel_h == 7);
   }
   static int64_t blocks(const Conv& conv) { return (conv.channels + 31) / 32 * conv.multiplier; }
   static int64_t floats(const Conv& conv) {

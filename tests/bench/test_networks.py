@@ -31,7 +31,7 @@ def job(request, tmp_path_factory):
 
 
 @pytest.fixture(autouse=True)
-def _switches():
+def switches():
     yield
     torch.set_float32_matmul_precision("highest")
     torch.backends.mkldnn.matmul.fp32_precision = "none"  # type: ignore[attr-defined]

@@ -20,10 +20,8 @@ PAIR = Workload("pair", 1, 8, 16, 10, 10, 3, 1, 1, 2, "relu", "relu6")
 
 
 @pytest.fixture(autouse=True)
-def _threads():
-    before = torch.get_num_threads()
+def switches():
     yield
-    torch.set_num_threads(before)
     torch.backends.fp32_precision = "none"  # type: ignore[attr-defined]
 
 

@@ -1,21 +1,11 @@
-"""One torch thread for these tests, whose networks are small; a fixed seed for each; nothing decided by the clock."""
+"""Nothing is decided by the clock; the programs that rows make."""
 
 import sys
 
 import pytest
-import torch
 
 from sepwise.conversion import fuse, programs
 from sepwise.ops.program import Program, Step
-
-
-@pytest.fixture(autouse=True)
-def one_thread_and_seed():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture

@@ -17,21 +17,12 @@ from sepwise.ops import native
 pytestmark = pytest.mark.skipif(native.PROBLEM is not None, reason=str(native.PROBLEM))
 
 
-@pytest.fixture(autouse=True)
-def same_numbers():
-    torch.manual_seed(0)
-
-
 def test_any_number_of_threads_gives_the_same_bits() -> None:
     tensors = inputs(32, 1, 40, 30)
     expected = call(fused, tensors)
-    before = torch.get_num_threads()
-    try:
-        for threads in (2, 3, 8):
-            torch.set_num_threads(threads)
-            assert torch.equal(call(fused, tensors), expected)
-    finally:
-        torch.set_num_threads(before)
+    for threads in (2, 3, 8):
+        torch.set_num_threads(threads)
+        assert torch.equal(call(fused, tensors), expected)
 
 
 def test_eight_python_threads_at_once() -> None:
@@ -43,13 +34,9 @@ def test_eight_python_threads_at_once() -> None:
         order = [(turn * 5 + step) % len(several) for step in range(80)]
         return all(torch.equal(call(fused, several[i], padding=1, between="relu"), expected[i]) for i in order)
 
-    before = torch.get_num_threads()
-    try:
-        torch.set_num_threads(2)
-        with ThreadPoolExecutor(8) as pool:
-            assert all(pool.map(work, range(8)))
-    finally:
-        torch.set_num_threads(before)
+    torch.set_num_threads(2)
+    with ThreadPoolExecutor(8) as pool:
+        assert all(pool.map(work, range(8)))
 
 
 def test_inside_a_parallel_region_of_pytorch() -> None:
@@ -61,13 +48,9 @@ def test_inside_a_parallel_region_of_pytorch() -> None:
     def job(begin: int, end: int, context: Any) -> None:
         found.extend(torch.equal(call(fused, tensors), expected) for _ in range(begin, end))
 
-    before = torch.get_num_threads()
-    try:
-        torch.set_num_threads(2)
-        large = ctypes.c_int64(6), ctypes.c_int64(1)
-        assert library.torch_parallel_for(ctypes.c_int64(0), *large, job, None) == 0
-    finally:
-        torch.set_num_threads(before)
+    torch.set_num_threads(2)
+    large = ctypes.c_int64(6), ctypes.c_int64(1)
+    assert library.torch_parallel_for(ctypes.c_int64(0), *large, job, None) == 0
     assert found == [True] * 6
 
 

@@ -16,11 +16,6 @@ from sepwise.ops import native, separable_conv2d
 pytestmark = pytest.mark.skipif(native.PROBLEM is not None, reason=str(native.PROBLEM))
 
 
-@pytest.fixture(autouse=True)
-def same_numbers():
-    torch.manual_seed(0)
-
-
 def test_x_may_lie_in_memory_in_any_way() -> None:
     x, *weights = inputs()
     expected = call(stock, [x, *weights])

@@ -90,14 +90,12 @@ def test_the_bound_sees_a_fault_in_every_argument(name: str):
 
 @needs_kernels
 def test_threads_share_a_picture_and_pictures_and_the_answer_is_the_same():
-    before = torch.get_num_threads()
     for case in BLOCKS:
         positional, given = arguments(case)
         found = []
         for threads in (1, 3):
             torch.set_num_threads(threads)
             found.append(fused_block(*positional, **given))
-        torch.set_num_threads(before)
         assert torch.equal(*found), case.name
 
 

@@ -13,11 +13,6 @@ from sepwise.ops.activations import ACTIVATIONS
 pytestmark = pytest.mark.skipif(native.PROBLEM is not None, reason=str(native.PROBLEM))
 
 
-@pytest.fixture(autouse=True)
-def same_numbers():
-    torch.manual_seed(0)
-
-
 def gradients(function: Any, tensors: list[Tensor], dtype: torch.dtype, **settings: Any) -> list[Tensor]:
     leaves = [t.to(dtype, copy=True).requires_grad_() for t in tensors]
     y = call(function, leaves, **settings)

@@ -20,7 +20,6 @@ by_size = pytest.mark.parametrize("channels", [SMALL, LARGE], ids=["small", "lar
 @pytest.fixture(autouse=True)
 def nothing_packed():
     native.forget_packed_weights()
-    torch.manual_seed(0)
 
 
 def weights(channels: int) -> tuple[Tensor, Tensor, Tensor]:

@@ -15,7 +15,7 @@ from ..ops.separable_conv2d.schema import geometry_of, operators
 from .blocks import Size
 from .graph import stored
 from .programs import Rowed, programmed
-from .rewriting import lift_convolutions, out_of_place
+from .rewriting import call_instead, lift_convolutions, out_of_place
 
 LINEAR = torch.ops.aten.linear.default
 
@@ -31,11 +31,7 @@ def layered(program: fx.GraphModule) -> Rowed:
             continue
         name, module, inputs = layer
         program.set_submodule(name, module)
-        with program.graph.inserting_before(node):
-            call = program.graph.call_module(name, tuple(inputs))
-        call.meta = dict(node.meta)
-        node.replace_all_uses_with(call)
-        program.graph.erase_node(node)
+        call_instead(program, node, name, *inputs)
     program.graph.eliminate_dead_code()
     program.delete_all_unused_submodules()
     program.recompile()

@@ -65,8 +65,8 @@ def plan(
     >>> smaller = sepwise.convert(model, chosen, [pictures])
     >>> smaller(pictures).shape
     torch.Size([8, 8, 8, 8])
-    >>> alike = sepwise.plan(model, pictures, budget={"agreement": 0.9}, minimise="parameters")
-    >>> alike.agreement.metric, alike.agreement.value >= 0.9, alike.parameters[1] < alike.parameters[0]
+    >>> alike = sepwise.plan(model, pictures, budget={"agreement": 0.8}, minimise="parameters")
+    >>> alike.agreement.metric, alike.agreement.value >= 0.8, alike.parameters[1] < alike.parameters[0]
     ('correlation', True, True)
     """
     wanted = check_budget(budget)

@@ -62,10 +62,10 @@ def given_to(node: fx.Node) -> dict[str, Any]:
     return {**dict(zip(names, node.args, strict=False)), **node.kwargs}
 
 
-def call_instead(graph: fx.GraphModule, node: fx.Node, name: str, value: fx.Node) -> fx.Node:
-    """Put a call of the module `name` on `value` in the place of a node."""
+def call_instead(graph: fx.GraphModule, node: fx.Node, name: str, *values: fx.Node) -> fx.Node:
+    """Put a call of the module `name` on `values` in the place of a node."""
     with graph.graph.inserting_before(node):
-        call = graph.graph.call_module(name, (value,))
+        call = graph.graph.call_module(name, values)
     call.meta = dict(node.meta)
     node.replace_all_uses_with(call)
     graph.graph.erase_node(node)

@@ -1,4 +1,4 @@
-"""A network as a file: fused, compiled, ONNX; and back. Knows formats; changes no network."""
+"""A network as a file: fused, compiled, ONNX; and back, or in other runtimes. Knows formats; changes no network."""
 
 from .compiled import load_compiled, save_compiled
 from .fused import load_fused, save_fused

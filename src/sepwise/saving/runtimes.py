@@ -7,7 +7,7 @@ import time
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 
 import numpy as np
 import torch
@@ -45,6 +45,10 @@ class _Asked:
     network: nn.Module
     x: Tensor
     dtype: torch.dtype
+
+    @cached_property
+    def onnx(self) -> bytes:
+        return onnx_of(self.network, self.x).SerializeToString()
 
 
 @torch.no_grad()
@@ -96,7 +100,7 @@ def _openvino(asked: _Asked, layout: str) -> Made:
     openvino = require("openvino", "the runtime OpenVINO")
     preprocess = require("openvino.preprocess", "the runtime OpenVINO")
     core, x = openvino.Core(), asked.x
-    graph = core.read_model(onnx_of(asked.network, x).SerializeToString(), b"")
+    graph = core.read_model(asked.onnx, b"")
     graph.reshape(list(x.shape))
     steps = preprocess.PrePostProcessor(graph)
     steps.input().tensor().set_layout(openvino.Layout(layout))
@@ -126,8 +130,7 @@ def _onnxruntime(asked: _Asked) -> Made:
     options.log_severity_level = 3
     options.intra_op_num_threads, options.inter_op_num_threads = torch.get_num_threads(), 1
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
-    written = onnx_of(asked.network, asked.x).SerializeToString()
-    session = onnxruntime.InferenceSession(written, options, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(asked.onnx, options, providers=["CPUExecutionProvider"])
     binding = session.io_binding()
     array = np.ascontiguousarray(asked.x.numpy())
     binding.bind_ortvalue_input("x", onnxruntime.OrtValue.ortvalue_from_numpy(array))

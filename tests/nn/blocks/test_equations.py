@@ -16,11 +16,6 @@ by_stride = pytest.mark.parametrize("stride", [1, 2])
 by_kernel = pytest.mark.parametrize("kernel", [1, 3, 5])
 
 
-@pytest.fixture(autouse=True)
-def seed() -> None:
-    torch.manual_seed(0)
-
-
 def picture(channels: int) -> torch.Tensor:
     return torch.randn(2, channels, 7, 6, dtype=torch.float64)
 

@@ -22,11 +22,6 @@ by_pair = pytest.mark.parametrize("pair", PAIRS, ids=str)
 by_case = pytest.mark.parametrize("case", CASES, ids=str)
 
 
-@pytest.fixture(autouse=True)
-def seed() -> None:
-    torch.manual_seed(0)
-
-
 def picture(case: Case) -> Tensor:
     return torch.randn(2, case.in_channels, 7, 6, dtype=torch.float64)
 
