@@ -99,7 +99,7 @@ inline Expected naive(const sepwise::Conv& conv, const Numbers& numbers, sepwise
   const bool exact = is_clamp(conv.between) && is_clamp(conv.activation) && is_clamp(conv.widening) && !conv.normalized;
   Expected expected{{}, {}, exact};
   const std::vector<double> wide = widened(conv, numbers, half_out);
-  std::vector<double> mid(mids);
+  std::vector<double> mid(mids), sizes(mids);  // of all that was added
   for (int64_t pixel = 0; pixel < conv.out_pixels(); pixel++) {
     const int64_t column = pixel % conv.out_width, row = pixel / conv.out_width % conv.out_height;
     const int64_t image = pixel / conv.out_width / conv.out_height;
@@ -113,16 +113,16 @@ inline Expected naive(const sepwise::Conv& conv, const Numbers& numbers, sepwise
         continue;
       }
       double sum = conv.pooled ? -INFINITY : numbers.depthwise_bias.empty() ? 0 : numbers.depthwise_bias[q];
+      sizes[q] = conv.pooled ? 0 : fabs(sum);
       for (int64_t u = 0; u < conv.kernel_h; u++)
         for (int64_t v = 0; v < conv.kernel_w; v++) {
           const int64_t i = row * conv.stride_h + u * conv.dilation_h - conv.pad_top;
           const int64_t j = column * conv.stride_w + v * conv.dilation_w - conv.pad_left;
           if (i < 0 || i >= conv.height || j < 0 || j >= conv.width) continue;
-          const double number = wide[((image * conv.height + i) * conv.width + j) * conv.channels + q / conv.multiplier];
-          if (conv.pooled)
-            sum = fmax(sum, number);
-          else
-            sum += number * numbers.depthwise[q * taps + u * conv.kernel_w + v];
+          const int64_t from = ((image * conv.height + i) * conv.width + j) * conv.channels + q / conv.multiplier;
+          const double product = conv.pooled ? 0 : wide[from] * numbers.depthwise[q * taps + u * conv.kernel_w + v];
+          sum = conv.pooled ? fmax(sum, wide[from]) : sum + product;
+          sizes[q] += fabs(product);
         }
       if (conv.kernel_h == 0) sum = wide[pixel * conv.channels + q];
       if (!numbers.gate.empty()) sum *= numbers.gate[image * conv.channels + q];
@@ -132,7 +132,7 @@ inline Expected naive(const sepwise::Conv& conv, const Numbers& numbers, sepwise
     const double grown = conv.normalized ? normalize(mid, conv.epsilon, half_mid) : 0;
     for (int64_t q = 0; conv.bare && q < mids; q++) {
       expected.y.push_back((float)mid[q]);
-      expected.slack.push_back(expected.exact ? 0 : (fabs(mid[q]) + 1) * unit);
+      expected.slack.push_back(expected.exact ? 0 : (sizes[q] + fabs(mid[q]) + 1) * unit);
     }
     for (int64_t o = 0; !conv.bare && o < conv.out_channels; o++) {
       double sum = numbers.bias.empty() ? 0 : numbers.bias[o], size = fabs(sum);
@@ -151,7 +151,7 @@ inline Expected naive(const sepwise::Conv& conv, const Numbers& numbers, sepwise
       }
       const float value = (float)activated(conv.activation, sum);
       expected.y.push_back(half_out ? rounded_to_bf16(value) : value);
-      expected.slack.push_back(expected.exact ? 0 : (size + 1) * (unit + grown * 0x1p-22));
+      expected.slack.push_back(expected.exact ? 0 : (size + 1) * (unit + grown * (is_clamp(conv.between) ? 0x1p-22 : 0x1p-20)));
     }
   }
   return expected;

@@ -21,11 +21,13 @@
 #include "pools.h"
 #include "regions.h"
 #include "steps.h"
+#include "winograd.h"
 
 namespace sepwise {
 namespace {
 
 constexpr int64_t alignment = 64;
+constexpr int64_t far_bytes = 1 << 20;  // a y so large does not stay in the second cache
 SEPWISE_INLINE int64_t round_up(int64_t value, int64_t unit) { return (value + unit - 1) / unit * unit; }
 
 // Packed weights: the panels of the expanding step, then, on a boundary of `alignment`, the depthwise part, the panels of
@@ -41,7 +43,11 @@ struct Packed {
     const int64_t left = conv.out_channels % Order::width;
     const int64_t full = conv.out_channels / Order::width;
     const int64_t lanes = full * Order::width + (left == 0 ? 0 : left <= C::V::L ? C::V::L : Order::width);
-    return (Order(conv).words() + 1) * lanes;
+    return (words(conv) + 1) * lanes;
+  }
+  // That the matrix step multiplies for a pixel, or for two.
+  static int64_t words(const Conv& conv) {
+    return Winograd<C>::can(conv) ? Winograd<C>::products * Winograd<C>::words(conv) : Order(conv).words();
   }
   using Rows = typename RowsOf<C>::type;
   static int64_t expand_floats(const Conv& conv) {
@@ -68,6 +74,7 @@ void pack_depthwise(const Conv& conv, const Weights& weights, float* out) {
 
 template <class C>
 void pack_pointwise(const Conv& conv, const Weights& weights, float* out) {
+  if (Winograd<C>::can(conv)) return Winograd<C>::pack(conv, weights, out);
   const ChannelOrder<C> order(conv);
   constexpr int64_t width = ChannelOrder<C>::width;
   const int64_t taps = conv.kernel_h * conv.kernel_w;
@@ -114,13 +121,20 @@ int64_t tile_pixels(const Conv& conv, int64_t row_bytes) {
   return pixels < Region::most_pixels ? pixels : Region::most_pixels / C::rows * C::rows;
 }
 
+// What the matrix step reads for a pixel, of the picture, or of a tile whose rows have so many bytes.
+template <class C>
+int64_t read_bytes(const Conv& conv, int64_t pixel_bytes, int64_t row_bytes) {
+  if (Winograd<C>::can(conv)) return Winograd<C>::pixel_bytes(conv);
+  return Patches<C>::can(conv) ? pixel_bytes : row_bytes;
+}
+
 template <class C>
 struct Run {
   const Task* task;
   DepthwiseCall depthwise;
   DepthwiseKernel depthwise_kernel;
   MatmulCall matmul;
-  MatmulBlock matmul_table[C::rows + 1][3];
+  MatmulBlock matmul_table[C::rows + 1][3], winograd_table[C::rows + 1][3];
   const float* panels;
   Regions regions;
   int64_t places;  // in a row of the tile
@@ -128,9 +142,12 @@ struct Run {
   Expansion<C> expansion;
   Descent descent;
   Patches<C> patches;
+  Winograd<C> winograd;
   int64_t slices;  // of the panels of a tile, where there are fewer tiles than threads: one for each thread
 
-  int64_t tile_bytes(int64_t pixels) const { return patches.by_lines ? patches.bytes() : pixels * matmul.row_bytes; }
+  int64_t tile_bytes(int64_t pixels) const {
+    return winograd.serves ? winograd.bytes(pixels) : patches.by_lines ? patches.bytes() : pixels * matmul.row_bytes;
+  }
 
   // `x`: what the step with a kernel reads. `is_last`: of this thread's tiles.
   void tile(const Region& region, const char* x, Tile memory, Ahead& ahead, bool is_last, int64_t slice = 0) {
@@ -145,6 +162,8 @@ struct Run {
     const int64_t channels = (end < conv.out_channels ? end : conv.out_channels) - first;
     const float* part = panels + (matmul.words + 1) * first;
     for (int64_t p = 0; first > 0 && p < pixels; p++) out[p] += first * C::Output::bytes;
+    if (winograd.serves)
+      return winograd.multiply(picture, region, memory.data, matmul, winograd_table, part, out, channels, ahead, after);
     if (patches.by_lines)
       return patches.multiply(picture, region, memory.data, matmul, matmul_table, part, out, channels, ahead, after);
     if (conv.pooled) return pool_region<C>(depthwise, x, region, out);
@@ -245,40 +264,51 @@ void run(const Task& task) {
   const float* panels = weights + Packed<C>::depthwise_floats(conv);
   const Conv step = Expansion<C>::step_of(conv);
   const ChannelOrder<C> step_order(step);
-  const bool by_lines = Patches<C>::can(conv);
-  const Regions regions(conv, tile_pixels<C>(conv, by_lines ? pixel_bytes : row_bytes), C::rows, threads);
-  const Descent descent(conv, line_bytes, threads);
+  const Winograd<C> winograd(conv), step_winograd(step);
+  const bool pairs_rows = winograd.serves && Winograd<C>::pairs_rows(conv);
+  const bool step_pairs_rows = step_winograd.serves && Winograd<C>::pairs_rows(step);
+  const Regions regions(conv, tile_pixels<C>(conv, read_bytes<C>(conv, pixel_bytes, row_bytes)), C::rows, threads,
+                        pairs_rows);
+  const Descent descent(conv, line_bytes, threads, pairs_rows || step_pairs_rows);
   const int64_t longest = conv.expanded ? descent.columns() : regions.pixels();
   const int64_t step_bytes = round_up(step_order.places() * C::Mid::bytes, alignment) + alignment;
   const int64_t expand_pixels =
-      tile_pixels<C>(step, Patches<C>::can(step) ? step.channels * C::Input::bytes : step_bytes);
+      tile_pixels<C>(step, read_bytes<C>(step, step.channels * C::Input::bytes, step_bytes));
   Run<C> run{.task = &task,
              .depthwise = {&conv, weights, panels + Packed<C>::panel_floats(conv), ending_of(conv.between), pixel_bytes,
                            line_bytes},
              .depthwise_kernel = depthwise_kernel<C>(conv),
-             .matmul = {order.words(), row_bytes, ending_of(conv.activation), task.residual != nullptr,
-                        (uintptr_t)task.residual - (uintptr_t)task.y},
+             .matmul = {.words = Packed<C>::words(conv),
+                        .row_bytes = row_bytes,
+                        .ending = ending_of(conv.activation),
+                        .adds = task.residual != nullptr,
+                        .shift = (uintptr_t)task.residual - (uintptr_t)task.y,
+                        .far = conv.out_pixels() * conv.out_channels * C::Output::bytes >= far_bytes},
              .matmul_table = {},
+             .winograd_table = {},
              .panels = panels,
              .regions = regions,
              .places = order.places(),
              .next = 0,
              .expansion = {.conv = step,
-                           .matmul = {step_order.words(), step_bytes, ending_of(conv.widening)},
+                           .matmul = {Packed<C>::words(step), step_bytes, ending_of(conv.widening)},
                            .table = nullptr,
                            .panels = expand,
                            .pixel_bytes = pixel_bytes,
                            .line_bytes = line_bytes,
                            .pixels = expand_pixels,
-                           .patches = Patches<C>(step, step.channels * C::Input::bytes, expand_pixels)},
+                           .patches = Patches<C>(step, step.channels * C::Input::bytes, expand_pixels),
+                           .winograd = step_winograd},
              .descent = descent,
              .patches = Patches<C>(conv, pixel_bytes, longest < conv.out_width ? longest : conv.out_width),
+             .winograd = winograd,
              .slices = 1};
   const int64_t parts = ceil_divide(conv.out_channels, 2 * C::V::L);
   const bool slices = !conv.expanded && !conv.bare && run.regions.count() < threads;
   if (slices) run.slices = parts < threads ? parts : threads;
   MatmulTable<C, C::rows>::set(run.matmul_table);
-  run.expansion.table = run.matmul_table;
+  if constexpr (Winograd<C>::exists) WinogradTable<C, C::rows>::set(run.winograd_table);
+  run.expansion.table = step_winograd.serves ? run.winograd_table : run.matmul_table;
   const int64_t tiles = conv.expanded ? run.descent.parts() : run.tiles();
   task.host.parallel(tiles < threads ? tiles : threads, conv.expanded ? Run<C>::share_descending : Run<C>::share, &run);
 }

@@ -26,8 +26,8 @@
 //
 // A kernel computes every Conv and owns all tails: it reads nothing outside x and writes nothing outside y, for any sizes >= 1.
 // Sums run in float32. With bfloat16 inputs wide, mid and y are rounded to bfloat16 once, mid once more where it is
-// normalized. NaN and infinities pass through all steps and activations as in PyTorch. Subnormal float32 numbers may
-// count as zero (docs/numerics.md).
+// normalized. NaN and infinities pass through all steps and activations as in PyTorch, but for the NaN of winograd.h.
+// Subnormal float32 numbers may count as zero (docs/numerics.md).
 #pragma once
 
 #include <stddef.h>

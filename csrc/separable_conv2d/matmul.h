@@ -27,6 +27,8 @@ struct MatmulCall {
   int64_t segments = 1;
   const int64_t* gaps = nullptr;
   int64_t all_words() const { return words * segments; }
+  int64_t outputs = 1;  // pixels of y for each row
+  bool far = false;     // y is too large to lie in a near cache
 };
 
 // Weights that come nearer while a block is computed: so many lines every fourth word. In a network each weight is used
@@ -42,26 +44,34 @@ struct Coming {
   int64_t lines = 0;
 };
 
+// Sums of a block, and where it reads.
 template <class C, int ROWS, int VECTORS>
-static __attribute__((noinline)) void matmul_block(const MatmulCall& call, const char* tile, const float* panel,
-                                                   char* const* out, int64_t offset, int64_t channels, Soon soon) {
+struct Sums {
   using V = typename C::V;
   using F = typename V::F;
-  constexpr int L = V::L;
+  static constexpr int L = V::L, pointers = (ROWS + 2) / 3;
   F sum[ROWS][VECTORS];
+  const char* base[pointers];  // three rows share one: base, base + stride and base + 2 * stride are addressing modes
+  int64_t stride;
+  const float* panel;
+
+  // From the biases, with which the panel begins.
+  [[gnu::always_inline]] Sums(const char* tile, int64_t stride, const float* packed)
+      : stride(stride), panel(packed + VECTORS * L) {
+    each([&](int r, int v) __attribute__((always_inline)) { sum[r][v] = V::load(packed + v * L); });
 #pragma GCC unroll 16
-  for (int r = 0; r < ROWS; r++)
+    for (int g = 0; g < pointers; g++) base[g] = tile + 3 * g * stride;
+  }
+
+  template <class Action>
+  [[gnu::always_inline]] static void each(Action action) {
+#pragma GCC unroll 16
+    for (int r = 0; r < ROWS; r++)
 #pragma GCC unroll 2
-    for (int v = 0; v < VECTORS; v++) sum[r][v] = V::load(panel + v * L);
-  panel += VECTORS * L;
+      for (int v = 0; v < VECTORS; v++) action(r, v);
+  }
 
-  // Three rows share a pointer: base, base + stride and base + 2 * stride are addressing modes.
-  const int64_t stride = call.row_bytes;
-  const char* base[(ROWS + 2) / 3];
-#pragma GCC unroll 16
-  for (int g = 0; g < (ROWS + 2) / 3; g++) base[g] = tile + 3 * g * stride;
-
-  auto step = [&](int u) __attribute__((always_inline)) {
+  [[gnu::always_inline]] void step(int u) {
     F weight[VECTORS];
 #pragma GCC unroll 2
     for (int v = 0; v < VECTORS; v++) weight[v] = V::load(panel + (u * VECTORS + v) * L);
@@ -72,7 +82,74 @@ static __attribute__((noinline)) void matmul_block(const MatmulCall& call, const
 #pragma GCC unroll 2
       for (int v = 0; v < VECTORS; v++) sum[r][v] = C::add_product(sum[r][v], word, weight[v]);
     }
-  };
+  }
+  [[gnu::always_inline]] void skip(int64_t bytes) {
+#pragma GCC unroll 16
+    for (int g = 0; g < pointers; g++) base[g] += bytes;
+  }
+  // The products of so many words.
+  [[gnu::always_inline]] void add(int64_t words, Soon& soon) {
+    for (; words >= 4; words -= 4) {
+      for (int i = 0; i < soon.lines; i++, soon.weights += 64) __builtin_prefetch(soon.weights, 0, 0);
+      step(0);
+      step(1);
+      step(2);
+      step(3);
+      panel += 4 * VECTORS * L;
+      skip(16);
+    }
+    for (; words > 0; words--) {
+      step(0);
+      panel += VECTORS * L;
+      skip(4);
+    }
+  }
+
+  // Before the sums, where y lies far: its lines come meanwhile.
+  template <bool MAY_LACK>
+  [[gnu::always_inline]] static void claim(const MatmulCall& call, char* const* out, int64_t offset) {
+    if (!call.far) return;
+    for (int r = 0; r < ROWS * (MAY_LACK ? 2 : 1); r++)
+      if (!MAY_LACK || out[r])
+        for (int64_t b = 0; b < VECTORS * L * C::Output::bytes; b += 64) __builtin_prefetch(out[r] + offset + b, 1, 3);
+  }
+
+  // Into y: one pointer a row, every `apart`th; MAY_LACK: null where nobody asks for the row.
+  template <bool MAY_LACK>
+  [[gnu::always_inline]] void finish(const MatmulCall& call, char* const* out, int64_t apart, int64_t offset,
+                                     int64_t channels) {
+    const bool whole = channels == 2 * L;
+    if (call.adds)
+      each([&](int r, int v) __attribute__((always_inline)) {
+        if (MAY_LACK && !out[r * apart]) return;
+        const int64_t left = channels - v * L;
+        const char* from = (const char*)((uintptr_t)out[r * apart] + call.shift) + offset + v * L * C::Output::bytes;
+        sum[r][v] += left >= L ? C::Output::load(from) : C::Output::load_first(from, left < 0 ? 0 : left);
+      });
+    activate_sums<V, typename C::Output>(call.ending, sum);
+    const Bounds<V> bounds(call.ending);
+#pragma GCC unroll 16
+    for (int r = 0; r < ROWS; r++) {
+      if (MAY_LACK && !out[r * apart]) continue;
+      F y[2] = {};
+#pragma GCC unroll 2
+      for (int v = 0; v < VECTORS; v++) y[v] = bounds.clamp(sum[r][v]);
+      if (VECTORS == 2 && whole)
+        C::Output::store(out[r * apart] + offset, y[0], y[1]);
+      else
+        C::Output::store_first(out[r * apart] + offset, y[0], y[1], channels);
+    }
+  }
+};
+
+template <class C, int ROWS, int VECTORS>
+static __attribute__((noinline)) void matmul_block(const MatmulCall& call, const char* tile, const float* panel,
+                                                   char* const* out, int64_t offset, int64_t channels, Soon soon) {
+  using V = typename C::V;
+  using F = typename V::F;
+  constexpr int L = V::L;
+  Sums<C, ROWS, VECTORS> sums(tile, call.row_bytes, panel);
+  sums.template claim<false>(call, out, offset);
   const bool parted = C::Input::bytes == 4 && C::Mid::bytes == 4 && call.all_words() > 192;
   const int64_t parts = (call.words + 127) / 128;
   const int64_t part = parted && call.words > 192 ? ((call.words + parts - 1) / parts + 3) / 4 * 4 : call.words;
@@ -84,69 +161,26 @@ static __attribute__((noinline)) void matmul_block(const MatmulCall& call, const
   for (int64_t left = call.words;;) {
     int64_t w = left < part ? left : part;
     left -= w, since += w;
-    for (; w >= 4; w -= 4) {
-      for (int i = 0; i < soon.lines; i++, soon.weights += 64) __builtin_prefetch(soon.weights, 0, 0);
-      step(0);
-      step(1);
-      step(2);
-      step(3);
-      panel += 4 * VECTORS * L;
-#pragma GCC unroll 16
-      for (int g = 0; g < (ROWS + 2) / 3; g++) base[g] += 16;
-    }
-    for (; w > 0; w--) {
-      step(0);
-      panel += VECTORS * L;
-#pragma GCC unroll 16
-      for (int g = 0; g < (ROWS + 2) / 3; g++) base[g] += 4;
-    }
+    sums.add(w, soon);
     if (left == 0) {
       if (segment + 1 == call.segments) break;
       left = call.words;
-#pragma GCC unroll 16
-      for (int g = 0; g < (ROWS + 2) / 3; g++) base[g] += call.gaps[segment];
-      segment++;
+      sums.skip(call.gaps[segment++]);
     }
     if (!parted || since + (left < part ? left : part) <= 128) continue;
     since = 0;
-#pragma GCC unroll 16
-    for (int r = 0; r < ROWS; r++)
-#pragma GCC unroll 2
-      for (int v = 0; v < VECTORS; v++) {
-        float* place = total + (r * VECTORS + v) * L;
-        V::store(place, first ? sum[r][v] : sum[r][v] + V::load(place));
-        sum[r][v] = F{};
-      }
+    sums.each([&](int r, int v) __attribute__((always_inline)) {
+      float* place = total + (r * VECTORS + v) * L;
+      V::store(place, first ? sums.sum[r][v] : sums.sum[r][v] + V::load(place));
+      sums.sum[r][v] = F{};
+    });
     first = false;
   }
   if (parted)
-#pragma GCC unroll 16
-    for (int r = 0; r < ROWS; r++)
-#pragma GCC unroll 2
-      for (int v = 0; v < VECTORS; v++) sum[r][v] += V::load(total + (r * VECTORS + v) * L);
-
-  const bool whole = channels == 2 * L;
-  if (call.adds)
-#pragma GCC unroll 16
-    for (int r = 0; r < ROWS; r++)
-#pragma GCC unroll 2
-      for (int v = 0; v < VECTORS; v++) {
-        const int64_t left = channels - v * L;
-        const char* from = (const char*)((uintptr_t)out[r] + call.shift) + offset + v * L * C::Output::bytes;
-        sum[r][v] += left >= L ? C::Output::load(from) : C::Output::load_first(from, left < 0 ? 0 : left);
-      }
-  activate_sums<V, typename C::Output>(call.ending, sum);
-  const Bounds<V> bounds(call.ending);
-#pragma GCC unroll 16
-  for (int r = 0; r < ROWS; r++) {
-    F y[2] = {};
-#pragma GCC unroll 2
-    for (int v = 0; v < VECTORS; v++) y[v] = bounds.clamp(sum[r][v]);
-    if (VECTORS == 2 && whole)
-      C::Output::store(out[r] + offset, y[0], y[1]);
-    else
-      C::Output::store_first(out[r] + offset, y[0], y[1], channels);
-  }
+    sums.each([&](int r, int v) __attribute__((always_inline)) {
+      sums.sum[r][v] += V::load(total + (r * VECTORS + v) * L);
+    });
+  sums.template finish<false>(call, out, 1, offset, channels);
 }
 
 using MatmulBlock = void (*)(const MatmulCall&, const char* tile, const float* panel,
@@ -188,7 +222,7 @@ void matmul_range(const MatmulCall& call, const MatmulBlock (*table)[3], const c
     for (int64_t b = 0; b < blocks; b++) {
       ahead.some(lines);
       const int64_t begin = rows * b / blocks, end = rows * (b + 1) / blocks;
-      table[end - begin][vectors](call, tile + begin * call.row_bytes, packed, out + begin,
+      table[end - begin][vectors](call, tile + begin * call.row_bytes, packed, out + begin * call.outputs,
                                   first * C::Output::bytes, channels, soon);
       soon.weights += call.words / 4 * call.segments * soon.lines * 64;
     }

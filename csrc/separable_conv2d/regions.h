@@ -41,14 +41,16 @@ struct Region {
 
 class Regions {
  public:
-  // About `pixels` in a region, at most Region::most_pixels; a multiple of `unit` where there are many.
-  Regions(const Conv& conv, int64_t pixels, int64_t unit, int64_t threads)
+  // About `pixels` in a region, at most Region::most_pixels; a multiple of `unit` where there are many. `by_pairs`: rows
+  // of y are wanted two by two, as columns may always be.
+  Regions(const Conv& conv, int64_t pixels, int64_t unit, int64_t threads, bool by_pairs = false)
       : width_(conv.out_width), height_(conv.out_height), total_rows_(conv.batch * conv.out_height) {
     const bool reaches =
         !conv.pooled && (conv.kernel_h > 1 || conv.kernel_w > 1 || conv.stride_h > 1 || conv.stride_w > 1);
     strips_ = width_ <= widest || !reaches ? 1 : ceil_divide(width_, widest);
-    strip_ = ceil_divide(width_, strips_);
-    if (strips_ == 1) {
+    strip_ = strips_ == 1 ? width_ : ceil_divide(width_, 2 * strips_) * 2;
+    flat_ = strips_ == 1 && !by_pairs;
+    if (flat_) {
       const int64_t total = conv.out_pixels(), rounds = ceil_divide(total, pixels * threads);
       // Few rounds: the same share for every thread, though it be no whole number of blocks.
       pixels_ = rounds > 8 ? pixels / unit * unit : ceil_divide(total, rounds * threads);
@@ -59,18 +61,22 @@ class Regions {
       if (rows_ > height_) rows_ = height_;
       const int64_t rounds = ceil_divide(ceil_divide(total_rows_, rows_) * strips_, threads);
       if (rounds <= 8) rows_ = ceil_divide(total_rows_, ceil_divide(rounds * threads, strips_));
-      if (rows_ * strip_ > Region::most_pixels) rows_ = Region::most_pixels / strip_;
+      if (by_pairs) rows_ = (rows_ + 1) / 2 * 2;
+      if (rows_ * strip_ > Region::most_pixels) {
+        rows_ = Region::most_pixels / strip_;
+        if (by_pairs) rows_ = rows_ / 2 * 2;
+      }
       count_ = ceil_divide(total_rows_, rows_) * strips_;
     }
   }
 
   int64_t count() const { return count_; }
   // The most pixels of any region.
-  int64_t pixels() const { return strips_ == 1 ? pixels_ : rows_ * strip_; }
+  int64_t pixels() const { return flat_ ? pixels_ : rows_ * strip_; }
 
   void get(int64_t index, Region& region) const {
     region.count = 0;
-    if (strips_ == 1) {
+    if (flat_) {
       int64_t pixel = index * pixels_, row = pixel / width_, first = pixel % width_;
       int64_t left = total_rows_ * width_ - pixel < pixels_ ? total_rows_ * width_ - pixel : pixels_;
       for (; left > 0; row++, first = 0) {
@@ -91,22 +97,30 @@ class Regions {
  private:
   static constexpr int64_t widest = 32;
   int64_t width_, height_, total_rows_, strips_, strip_, pixels_ = 0, rows_ = 0, count_;
+  bool flat_;
 };
 
 // The rows of y, of all pictures below each other, cut into parts for threads, and these into steps of a few rows: the
 // rows of x under a step are to stay in the second cache, expanded.
 class Descent {
  public:
-  Descent(const Conv& conv, int64_t line_bytes, int64_t threads) : conv_(&conv), all_(conv.batch * conv.out_height) {
+  // `by_pairs`: rows of y are wanted two by two.
+  Descent(const Conv& conv, int64_t line_bytes, int64_t threads, bool by_pairs)
+      : conv_(&conv), by_pairs_(by_pairs), all_(conv.batch * conv.out_height) {
     parts_ = conv.batch >= 4 * threads ? conv.batch : threads < all_ ? threads : all_;
-    columns_ = conv.out_width < Region::most_pixels ? conv.out_width : Region::most_pixels;
+    const int64_t widest = by_pairs ? Region::most_pixels / 2 : Region::most_pixels;
+    columns_ = conv.out_width < widest ? conv.out_width : widest;
     step_ = Region::most_pixels / columns_;
     while (step_ > 1 && (needs(step_) * line_bytes > near || step_ > conv.out_height)) step_--;
+    if (by_pairs && conv.out_height > 1) step_ = step_ < 2 ? 2 : step_ / 2 * 2;
   }
 
   int64_t parts() const { return parts_; }
   // The first row of a part.
-  int64_t begin(int64_t part) const { return all_ * part / parts_; }
+  int64_t begin(int64_t part) const {
+    const int64_t row = all_ * part / parts_;
+    return by_pairs_ ? row - row % conv_->out_height % 2 : row;
+  }
   // How many rows the step has that begins at `row`: all of one picture and of this part.
   int64_t rows(int64_t part, int64_t row) const {
     const int64_t picture = (row / conv_->out_height + 1) * conv_->out_height, end = begin(part + 1);
@@ -115,11 +129,15 @@ class Descent {
   }
   int64_t columns() const { return columns_; }
   int64_t pixels() const { return step_ * columns_; }
-  // Rows of x that a step reads, the picture's own.
-  int64_t band_rows() const { return needs(step_) < conv_->height ? needs(step_) : conv_->height; }
+  // Rows of x that a step reads, the picture's own; two by two, too.
+  int64_t band_rows() const {
+    const int64_t rows = needs(step_) + by_pairs_;
+    return rows < conv_->height ? rows : conv_->height;
+  }
   void reach(int64_t row, int64_t rows, int64_t& first, int64_t& end) const {
     first = row * conv_->stride_h - conv_->pad_top;
     end = first + needs(rows);
+    if (by_pairs_) end += end % 2;
     if (first < 0) first = 0;
     if (end > conv_->height) end = conv_->height;
     if (end <= first) first = end = 0;  // padding alone
@@ -131,6 +149,7 @@ class Descent {
     return (rows - 1) * conv_->stride_h + (conv_->kernel_h - 1) * conv_->dilation_h + 1;
   }
   const Conv* conv_;
+  bool by_pairs_;
   int64_t all_, parts_, columns_, step_;
 };
 

@@ -126,7 +126,7 @@ def test_kept_times_belong_to_their_conditions(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "damage", ["", "{", "[]", '{"format": "sepwise-times/0", "times": {}}', "negative", '{"format": "sepwise-times/3"}']
+    "damage", ["", "{", "[]", '{"format": "sepwise-times/0", "times": {}}', "negative", '{"format": "sepwise-times/4"}']
 )
 def test_a_damaged_file_is_set_aside(tmp_path, damage):
     path = tmp_path / "times.json"
@@ -139,7 +139,7 @@ def test_a_damaged_file_is_set_aside(tmp_path, damage):
     assert fresh.get("layer") is None
     assert (tmp_path / "times.json.damaged").read_text() == text
     fresh.put({"other": Time(1.0, "stock")})
-    assert json.loads(path.read_text())["format"] == "sepwise-times/3"
+    assert json.loads(path.read_text())["format"] == "sepwise-times/4"
 
 
 def test_a_place_that_cannot_be_written_is_told(tmp_path):

@@ -21,7 +21,7 @@ from ..files import whole_file
 from ..ops import native
 from .times import Time
 
-FORMAT = "sepwise-times/3"  # goes up, too, when `fuse` makes something else of a layer: its old times are wrong
+FORMAT = "sepwise-times/4"  # goes up, too, when a layer becomes faster or `fuse` makes something else of it
 
 
 def cache_folder() -> Path:

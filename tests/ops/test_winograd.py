@@ -1,0 +1,99 @@
+"""Dense convolutions with three taps in a row or a column, two pixels at a time, against PyTorch in float64."""
+
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from sepwise.geometry import Geometry
+from sepwise.ops import native
+from sepwise.ops.program import Layer, Program, Step
+
+pytestmark = pytest.mark.skipif(native.PROBLEM is not None, reason=native.PROBLEM or "")
+
+
+def draw(*size: int) -> Tensor:
+    return torch.randn(size).contiguous(memory_format=torch.channels_last)
+
+
+def computed(x: Tensor, weight: Tensor, bias: Tensor | None, geometry: Geometry, **more: Any) -> Tensor:
+    """By one step; `residual` is added, if there is one."""
+    given = [value for value in (x, more.pop("residual", None)) if value is not None]
+    layer = Layer({"pointwise": weight, "bias": bias}, geometry, **more)
+    return Program(given, [Step(0, len(given) - 1 or -1, layer)], [len(given)])(given)[0]
+
+
+def stock(x: Tensor, weight: Tensor, bias: Tensor | None, geometry: Geometry) -> Tensor:
+    (top, bottom), (left, right) = geometry.pads((x.shape[2], x.shape[3]))
+    return F.conv2d(F.pad(x, (left, right, top, bottom)), weight, bias, geometry.stride, 0, geometry.dilation)
+
+
+GEOMETRIES = [
+    Geometry.of((1, 3), 1, "same"),
+    Geometry.of((3, 1), 1, "same"),
+    Geometry.of((3, 3), 1, "same"),
+    Geometry.of((3, 1), 1, ((2, 0), (0, 3))),
+    Geometry.of((3, 1), 1, ((5, 5), (0, 0))),
+    Geometry.of((1, 3), 1, ((1, 0), (4, 0))),
+    Geometry.of((1, 3), (2, 1)),
+    Geometry.of((5, 3), (2, 1), ((1, 6), (0, 5)), (3, 1)),
+]
+
+
+@pytest.mark.parametrize("geometry", GEOMETRIES, ids=str)
+@pytest.mark.parametrize("size", [(1, 6, 7), (3, 31, 9), (2, 15, 70), (1, 14, 300)], ids=str)
+@pytest.mark.parametrize("channels", [(16, 8), (33, 40), (140, 70)], ids=str)
+def test_the_same_numbers(channels, size, geometry):
+    batch, height, width = size
+    if height + 2 < (geometry.kernel[0] - 1) * geometry.dilation[0]:
+        return
+    x, bias = draw(batch, channels[0], height, width), torch.randn(channels[1])
+    weight = torch.randn(channels[1], channels[0], *geometry.kernel) / (channels[0] * 3) ** 0.5
+    truth = stock(x.double(), weight.double(), bias.double(), geometry)
+    residual = draw(*truth.shape)
+    found = computed(x, weight, bias, geometry)
+    torch.testing.assert_close(found.double(), truth, rtol=0, atol=1e-5)
+    added = computed(x, weight, bias, geometry, residual=residual, activation="relu")
+    torch.testing.assert_close(added.double(), (truth + residual).relu(), rtol=0, atol=1e-5)
+    for threads in (2, 3):
+        torch.set_num_threads(threads)
+        assert torch.equal(computed(x, weight, bias, geometry), found)
+    assert torch.equal(torch.cat([computed(picture[None], weight, bias, geometry) for picture in x]), found)
+    spoilt = weight.clone()
+    spoilt[-1, -1, -1, -1] += 1e-3
+    assert (stock(x.double(), spoilt.double(), bias.double(), geometry) - truth).abs().max() > 1e-4  # would be seen
+
+
+@pytest.mark.parametrize("kernel", [(1, 3), (3, 1), (3, 3)], ids=str)
+@pytest.mark.parametrize("channels", [16, 64, 128, 400])
+def test_errors_are_those_of_float32(channels, kernel):
+    x, weight = draw(1, channels, 40, 40), torch.randn(48, channels, *kernel)
+    geometry = Geometry.of(kernel, 1, "same")
+    truth = stock(x.double(), weight.double(), None, geometry)
+    ours, other = (f(x, weight, None, geometry).double() - truth for f in (computed, stock))
+    assert ours.norm() < 1.1 * other.norm()
+
+
+def test_what_is_not_finite_stays_so_and_stays_near():
+    x, weight = draw(1, 16, 9, 12), torch.randn(8, 16, 1, 3)
+    for number in (float("nan"), float("inf")):
+        x[0, 3, 4, 6] = number
+        y = computed(x, weight, None, Geometry.of((1, 3), 1, "same"))
+        spread = (~y.isfinite()).any(1)[0].nonzero().tolist()
+        assert spread == [[4, 5], [4, 6], [4, 7]]
+
+
+@pytest.mark.parametrize("kernels", [((1, 3), (3, 1)), ((3, 1), (1, 3)), ((3, 3), (3, 3)), ((3, 1), (3, 1))], ids=str)
+@pytest.mark.parametrize("size", [(2, 7, 9), (1, 33, 40), (2, 21, 301)], ids=str)
+def test_two_in_one_step_are_the_same_to_the_bit(size, kernels):
+    """However the rows of the value between are cut."""
+    batch, height, width = size
+    x, geometries = draw(batch, 18, height, width), [Geometry.of(kernel, 1, "same") for kernel in kernels]
+    first, second = torch.randn(48, 18, *kernels[0]), torch.randn(20, 48, *kernels[1])
+    one_by_one = computed(computed(x, first, None, geometries[0]), second, None, geometries[1])
+    layer = Layer({"expand": first, "pointwise": second}, geometries[1], expand_geometry=geometries[0])
+    for threads in (1, 2, 3):
+        torch.set_num_threads(threads)
+        assert torch.equal(Program([x], [Step(0, layer=layer)], [1])([x])[0], one_by_one)
