@@ -111,7 +111,10 @@ struct Sums {
     if (!call.far) return;
     for (int r = 0; r < ROWS * (MAY_LACK ? 2 : 1); r++)
       if (!MAY_LACK || out[r])
-        for (int64_t b = 0; b < VECTORS * L * C::Output::bytes; b += 64) __builtin_prefetch(out[r] + offset + b, 1, 3);
+        for (int64_t b = 0; b < VECTORS * L * C::Output::bytes; b += 64) {
+          __builtin_prefetch(out[r] + offset + b, 1, 3);
+          if (call.adds) __builtin_prefetch((const char*)((uintptr_t)out[r] + call.shift) + offset + b, 0, 3);
+        }
   }
 
   // Into y: one pointer a row, every `apart`th; MAY_LACK: null where nobody asks for the row.
