@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cstring>
 
+#include "team.h"
+
 namespace sepwise {
 namespace {
 
@@ -137,11 +139,19 @@ void Program::run(const std::vector<const void*>& given, const std::vector<void*
   std::vector<const void*> at(values_.size(), nullptr);
   std::copy(given.begin(), given.end(), at.begin());
   for (size_t i = 0; i < returned.size(); i++) at[returned_[i]] = returned[i];
+  for (size_t i = 0; i < values_.size(); i++)
+    if (at[i] == nullptr) at[i] = static_cast<char*>(memory) + places_[i];
+  Steps steps{this, std::move(at)};
+  with_team(host, [](void* context, const Host& team) {
+    const Steps& steps = *static_cast<Steps*>(context);
+    steps.program->run_steps(steps.at, team);
+  }, &steps);
+}
+
+void Program::run_steps(const std::vector<const void*>& at, const Host& host) const {
   for (size_t s = 0; s < steps_.size(); s++) {
     const Step& step = steps_[s];
-    const int64_t value = given_ + static_cast<int64_t>(s);
-    if (at[value] == nullptr) at[value] = static_cast<char*>(memory) + places_[value];
-    void* y = const_cast<void*>(at[value]);
+    void* y = const_cast<void*>(at[given_ + s]);
     const void* gate = step.gate < 0 ? nullptr : at[step.gate];
     if (step.kernel == nullptr) {
       const Value& x = values_[step.source];

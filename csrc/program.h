@@ -47,6 +47,12 @@ class Program {
            const Host& host) const;
 
  private:
+  struct Steps {
+    const Program* program;
+    std::vector<const void*> at;  // where all values lie
+  };
+  void run_steps(const std::vector<const void*>& at, const Host& host) const;
+
   Type type_;
   int64_t given_;
   std::vector<Value> values_;

@@ -13,15 +13,14 @@
 #pragma once
 
 #include "denormals.h"
+#include "dense.h"
 #include "depthwise.h"
 #include "kernel.h"
 #include "matmul.h"
 #include "order.h"
-#include "patches.h"
 #include "pools.h"
 #include "regions.h"
 #include "steps.h"
-#include "winograd.h"
 
 namespace sepwise {
 namespace {
@@ -43,11 +42,7 @@ struct Packed {
     const int64_t left = conv.out_channels % Order::width;
     const int64_t full = conv.out_channels / Order::width;
     const int64_t lanes = full * Order::width + (left == 0 ? 0 : left <= C::V::L ? C::V::L : Order::width);
-    return (words(conv) + 1) * lanes;
-  }
-  // That the matrix step multiplies for a pixel, or for two.
-  static int64_t words(const Conv& conv) {
-    return Winograd<C>::can(conv) ? Winograd<C>::products * Winograd<C>::words(conv) : Order(conv).words();
+    return (Dense<C>::words(conv) + 1) * lanes;
   }
   using Rows = typename RowsOf<C>::type;
   static int64_t expand_floats(const Conv& conv) {
@@ -121,32 +116,24 @@ int64_t tile_pixels(const Conv& conv, int64_t row_bytes) {
   return pixels < Region::most_pixels ? pixels : Region::most_pixels / C::rows * C::rows;
 }
 
-// What the matrix step reads for a pixel, of the picture, or of a tile whose rows have so many bytes.
-template <class C>
-int64_t read_bytes(const Conv& conv, int64_t pixel_bytes, int64_t row_bytes) {
-  if (Winograd<C>::can(conv)) return Winograd<C>::pixel_bytes(conv);
-  return Patches<C>::can(conv) ? pixel_bytes : row_bytes;
-}
-
 template <class C>
 struct Run {
   const Task* task;
   DepthwiseCall depthwise;
   DepthwiseKernel depthwise_kernel;
   MatmulCall matmul;
-  MatmulBlock matmul_table[C::rows + 1][3], winograd_table[C::rows + 1][3];
+  Tables<C> tables;
   const float* panels;
   Regions regions;
   int64_t places;  // in a row of the tile
   int64_t next;
   Expansion<C> expansion;
   Descent descent;
-  Patches<C> patches;
-  Winograd<C> winograd;
+  Dense<C> dense;
   int64_t slices;  // of the panels of a tile, where there are fewer tiles than threads: one for each thread
 
   int64_t tile_bytes(int64_t pixels) const {
-    return winograd.serves ? winograd.bytes(pixels) : patches.by_lines ? patches.bytes() : pixels * matmul.row_bytes;
+    return task->conv.gathered ? dense.bytes(pixels, matmul.row_bytes) : pixels * matmul.row_bytes;
   }
 
   // `x`: what the step with a kernel reads. `is_last`: of this thread's tiles.
@@ -162,20 +149,16 @@ struct Run {
     const int64_t channels = (end < conv.out_channels ? end : conv.out_channels) - first;
     const float* part = panels + (matmul.words + 1) * first;
     for (int64_t p = 0; first > 0 && p < pixels; p++) out[p] += first * C::Output::bytes;
-    if (winograd.serves)
-      return winograd.multiply(picture, region, memory.data, matmul, winograd_table, part, out, channels, ahead, after);
-    if (patches.by_lines)
-      return patches.multiply(picture, region, memory.data, matmul, matmul_table, part, out, channels, ahead, after);
+    if (conv.gathered)
+      return dense.multiply(picture, region, memory, matmul, tables, part, out, channels, ahead, after);
     if (conv.pooled) return pool_region<C>(depthwise, x, region, out);
     if (conv.has_depthwise())
       depthwise_region<C>(depthwise, depthwise_kernel, x, region, memory);
-    else if (conv.gathered)
-      gather_region<C>(conv, picture, region, memory);
     else
       copy_region<C>(conv, x, (const char*)task->gate, region, memory);
     if (conv.bare) return give_rows<C>(conv, pixels, memory, out);
     if (conv.normalized) normalize_rows<C>(conv, places, pixels, memory);
-    matmul_range<C>(matmul, matmul_table, memory.data, pixels, part, out, channels, ahead, after);
+    matmul_range<C>(matmul, tables.one, memory.data, pixels, part, out, channels, ahead, after);
   }
 
   int64_t take() { return __atomic_fetch_add(&next, 1, __ATOMIC_RELAXED); }
@@ -264,51 +247,43 @@ void run(const Task& task) {
   const float* panels = weights + Packed<C>::depthwise_floats(conv);
   const Conv step = Expansion<C>::step_of(conv);
   const ChannelOrder<C> step_order(step);
-  const Winograd<C> winograd(conv), step_winograd(step);
-  const bool pairs_rows = winograd.serves && Winograd<C>::pairs_rows(conv);
-  const bool step_pairs_rows = step_winograd.serves && Winograd<C>::pairs_rows(step);
-  const Regions regions(conv, tile_pixels<C>(conv, read_bytes<C>(conv, pixel_bytes, row_bytes)), C::rows, threads,
-                        pairs_rows);
-  const Descent descent(conv, line_bytes, threads, pairs_rows || step_pairs_rows);
+  const int64_t pixels = tile_pixels<C>(conv, Dense<C>::read_bytes(conv, pixel_bytes, row_bytes));
+  const Regions regions(conv, pixels, C::rows, threads, Dense<C>::pairs_rows(conv));
+  const Descent descent(conv, line_bytes, threads, Dense<C>::pairs_rows(conv) || Dense<C>::pairs_rows(step));
   const int64_t longest = conv.expanded ? descent.columns() : regions.pixels();
   const int64_t step_bytes = round_up(step_order.places() * C::Mid::bytes, alignment) + alignment;
-  const int64_t expand_pixels =
-      tile_pixels<C>(step, read_bytes<C>(step, step.channels * C::Input::bytes, step_bytes));
+  const int64_t step_pixel = step.channels * C::Input::bytes;
+  const int64_t expand_pixels = tile_pixels<C>(step, Dense<C>::read_bytes(step, step_pixel, step_bytes));
   Run<C> run{.task = &task,
              .depthwise = {&conv, weights, panels + Packed<C>::panel_floats(conv), ending_of(conv.between), pixel_bytes,
                            line_bytes},
              .depthwise_kernel = depthwise_kernel<C>(conv),
-             .matmul = {.words = Packed<C>::words(conv),
+             .matmul = {.words = Dense<C>::words(conv),
                         .row_bytes = row_bytes,
                         .ending = ending_of(conv.activation),
                         .adds = task.residual != nullptr,
                         .shift = (uintptr_t)task.residual - (uintptr_t)task.y,
                         .far = conv.out_pixels() * conv.out_channels * C::Output::bytes >= far_bytes},
-             .matmul_table = {},
-             .winograd_table = {},
+             .tables = {},
              .panels = panels,
              .regions = regions,
              .places = order.places(),
              .next = 0,
              .expansion = {.conv = step,
-                           .matmul = {Packed<C>::words(step), step_bytes, ending_of(conv.widening)},
-                           .table = nullptr,
+                           .matmul = {Dense<C>::words(step), step_bytes, ending_of(conv.widening)},
+                           .tables = nullptr,
                            .panels = expand,
                            .pixel_bytes = pixel_bytes,
                            .line_bytes = line_bytes,
                            .pixels = expand_pixels,
-                           .patches = Patches<C>(step, step.channels * C::Input::bytes, expand_pixels),
-                           .winograd = step_winograd},
+                           .dense = Dense<C>(step, step_pixel, expand_pixels)},
              .descent = descent,
-             .patches = Patches<C>(conv, pixel_bytes, longest < conv.out_width ? longest : conv.out_width),
-             .winograd = winograd,
+             .dense = Dense<C>(conv, pixel_bytes, longest < conv.out_width ? longest : conv.out_width),
              .slices = 1};
   const int64_t parts = ceil_divide(conv.out_channels, 2 * C::V::L);
   const bool slices = !conv.expanded && !conv.bare && run.regions.count() < threads;
   if (slices) run.slices = parts < threads ? parts : threads;
-  MatmulTable<C, C::rows>::set(run.matmul_table);
-  if constexpr (Winograd<C>::exists) WinogradTable<C, C::rows>::set(run.winograd_table);
-  run.expansion.table = step_winograd.serves ? run.winograd_table : run.matmul_table;
+  run.expansion.tables = &run.tables;
   const int64_t tiles = conv.expanded ? run.descent.parts() : run.tiles();
   task.host.parallel(tiles < threads ? tiles : threads, conv.expanded ? Run<C>::share_descending : Run<C>::share, &run);
 }

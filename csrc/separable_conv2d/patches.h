@@ -114,8 +114,8 @@ struct Patches {
                 const MatmulBlock (*table)[3], const float* panels, char* const* out, int64_t out_channels,
                 Ahead& ahead, Coming after) const {
     const char* lines[most_rows];
-    int64_t gaps[most_taps], all = 0;
-    for (int64_t i = 0; i < region.count; i++) all += region.pieces[i].length;
+    const int64_t all = region.pixels();
+    int64_t gaps[most_taps];
     for (int64_t i = 0; i < region.count;) {
       const RowPiece& piece = region.pieces[i++];
       int64_t length = piece.length;

@@ -27,6 +27,12 @@ struct Region {
     pieces[count++] = {image, row, first, length};
   }
 
+  int64_t pixels() const {
+    int64_t all = 0;
+    for (int64_t i = 0; i < count; i++) all += pieces[i].length;
+    return all;
+  }
+
   // Where its pixels lie in y, one after another; returns how many they are.
   int64_t find_pixels(const Conv& conv, void* y, int64_t pixel_bytes, char** out) const {
     int64_t pixels = 0;

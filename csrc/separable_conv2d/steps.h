@@ -5,10 +5,9 @@
 // Tiles follow each other downwards, and rows that two of them share are moved to the top instead of computed again.
 #pragma once
 
+#include "dense.h"
 #include "depthwise.h"
 #include "matmul.h"
-#include "patches.h"
-#include "winograd.h"
 
 namespace sepwise {
 namespace {
@@ -131,12 +130,11 @@ template <class C>
 struct Expansion {
   Conv conv;  // of this step alone: its channels, its kernel, the size of its picture
   MatmulCall matmul;
-  const MatmulBlock (*table)[3];
+  const Tables<C>* tables;
   const float* panels;
   int64_t pixel_bytes, line_bytes;  // of the band
   int64_t pixels;                   // at a time
-  Patches<C> patches;
-  Winograd<C> winograd;
+  Dense<C> dense;
 
   static Conv step_of(const Conv& whole) {
     Conv step = whole;
@@ -151,9 +149,7 @@ struct Expansion {
     step.bare = step.normalized = false;
     return step;
   }
-  int64_t tile_bytes() const {
-    return winograd.serves ? winograd.bytes(pixels) : patches.by_lines ? patches.bytes() : pixels * matmul.row_bytes;
-  }
+  int64_t tile_bytes() const { return dense.bytes(pixels, matmul.row_bytes); }
 
   // Rows `first` to `end` of a picture into memory. `tile` has `tile_bytes`.
   void rows(const char* x, int64_t image, int64_t first, int64_t end, char* memory, Tile tile) const {
@@ -162,7 +158,7 @@ struct Expansion {
     Ahead nothing;
     nothing.clear();
     Region region;
-    const int64_t most = winograd.serves && Winograd<C>::pairs_rows(conv) ? pixels / 2 : pixels;
+    const int64_t most = Dense<C>::pairs_rows(conv) ? pixels / 2 : pixels;
     const int64_t columns = conv.out_width < most ? conv.out_width : most, together = pixels / columns;
     for (int64_t row = first; row < end; row += together)
       for (int64_t column = 0; column < conv.out_width; column += columns) {
@@ -174,14 +170,7 @@ struct Expansion {
           for (int64_t p = 0; p < some; p++)
             out[r * some + p] = memory + (row + r - first) * line_bytes + (column + p) * pixel_bytes;
         }
-        if (winograd.serves) {
-          winograd.multiply(picture, region, tile.data, matmul, table, panels, out, conv.out_channels, nothing, {});
-        } else if (patches.by_lines) {
-          patches.multiply(picture, region, tile.data, matmul, table, panels, out, conv.out_channels, nothing, {});
-        } else {
-          gather_region<C>(conv, picture, region, tile);
-          matmul_range<C>(matmul, table, tile.data, rows * some, panels, out, conv.out_channels, nothing);
-        }
+        dense.multiply(picture, region, tile, matmul, *tables, panels, out, conv.out_channels, nothing, {});
       }
   }
 };

@@ -1,4 +1,4 @@
-"""The compiled kernels between faulting pages, without PyTorch: csrc/checks/run, on the object files that ship."""
+"""Checks without PyTorch, csrc/checks/run: kernels between faulting pages, on the object files that ship; threads."""
 
 import subprocess
 import sys
@@ -21,3 +21,7 @@ def test_planted_mistakes_are_found_in_every_kernel() -> None:
     text = report("faults")
     for fault in ("value", "fewer", "more", "x-early", "y-early"):
         assert fault in text
+
+
+def test_threads_that_stay_together_do_every_job_once() -> None:
+    assert " 0 wrong" in report("team")

@@ -1,0 +1,14 @@
+// Threads that stay together while a program runs: its jobs are so short that to gather the threads for each of them,
+// as PyTorch does, takes a good part of the time. Between jobs they look for the next one without pause. Plain C++.
+#pragma once
+
+#include "separable_conv2d/kernel.h"
+
+namespace sepwise {
+
+// Calls work(context, team) on this thread, while up to `host.threads` - 1 others wait for jobs that are given by way
+// of `team`. Throws what `work` or a job throws. A thread that the machine does not let run delays nobody: others take
+// its jobs.
+void with_team(const Host& host, void (*work)(void* context, const Host& team), void* context);
+
+}  // namespace sepwise
