@@ -38,14 +38,16 @@ int64_t now() {
 // Where and in what form weights lie, and for which kernel they are packed: packed weights depend on nothing else of a
 // convolution.
 constexpr size_t sources = std::tuple_size_v<decltype(PackRequest::sources)>;
-constexpr size_t of_sources = 12;  // the first numbers that are theirs
+constexpr size_t of_sources = 18;  // the first numbers that are theirs
 using Key = std::array<int64_t, of_sources + sources * 7>;
 
 Key key_of(const PackRequest& request) {
   const Conv& conv = *request.conv;
-  Key key = {reinterpret_cast<int64_t>(request.kernel), conv.channels, conv.multiplier, conv.out_channels,
-             conv.kernel_h,                             conv.kernel_w, conv.expanded,   conv.gathered,
-             conv.bare,                                 conv.expand_h, conv.expand_w,   conv.pooled};
+  Key key = {reinterpret_cast<int64_t>(request.kernel),
+             conv.channels, conv.multiplier, conv.out_channels, conv.expanded,
+             conv.gathered, conv.bare, conv.pooled,
+             conv.kernel_h, conv.kernel_w, conv.stride_h, conv.stride_w, conv.dilation_h, conv.dilation_w,
+             conv.expand_h, conv.expand_w, conv.expand_stride_h, conv.expand_stride_w};
   int64_t* next = key.data() + of_sources;
   for (const Source& source : request.sources) {
     *next++ = reinterpret_cast<int64_t>(source.data);

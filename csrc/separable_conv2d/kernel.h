@@ -107,7 +107,7 @@ struct Kernel {
   Type type;            // of x, y and the raw weights
   Precision precision;  // the strictest it satisfies
   // Packed weights depend on channels, multiplier, out_channels, expanded, gathered, bare, pooled and the kernels'
-  // sizes only.
+  // sizes, strides and dilations only: not on the size of the picture.
   // 64-byte aligned memory.
   size_t (*packed_bytes)(const Conv&);
   void (*pack)(const Conv&, const Weights&, void* packed);

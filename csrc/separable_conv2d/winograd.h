@@ -101,9 +101,9 @@ struct Winograd {
   // Products of few words, or for few channels of y, are not worth what stands around them.
   static bool can(const Conv& conv) {
     if (!exists || !conv.gathered) return false;
-    const bool row = conv.kernel_w == 3 && conv.stride_w == 1 && conv.dilation_w == 1 && conv.out_width > 1;
+    const bool row = conv.kernel_w == 3 && conv.stride_w == 1 && conv.dilation_w == 1;
     const bool column = conv.kernel_w == 1 && conv.stride_w == 1 && conv.kernel_h == 3 && conv.stride_h == 1 &&
-                        conv.dilation_h == 1 && conv.out_height > 1;
+                        conv.dilation_h == 1;
     return (row || column) && words(conv) >= 16 && conv.out_channels >= 8;
   }
   // Whether the two pixels lie in one column.

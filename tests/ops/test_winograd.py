@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sepwise.geometry import Geometry
-from sepwise.ops import native
+from sepwise.ops import fused_block, native
 from sepwise.ops.program import Layer, Program, Step
 
 pytestmark = pytest.mark.skipif(native.PROBLEM is not None, reason=native.PROBLEM or "")
@@ -64,6 +64,20 @@ def test_the_same_numbers(channels, size, geometry):
     spoilt = weight.clone()
     spoilt[-1, -1, -1, -1] += 1e-3
     assert (stock(x.double(), spoilt.double(), bias.double(), geometry) - truth).abs().max() > 1e-4  # would be seen
+
+
+@pytest.mark.parametrize("kernel", [(1, 3), (3, 1), (3, 3)], ids=str)
+def test_weights_that_are_kept_serve_other_pictures_and_no_other_strides(kernel):
+    weight = torch.randn(24, 20, *kernel)
+    for size in ((9, 9), (1, 9), (9, 1), (1, 1), (8, 8)):
+        for step in ({"stride": 1}, {"stride": 2}, {"stride": (1, 2)}, {"stride": (2, 1)}, {"dilation": 2}):
+            x, geometry = (
+                draw(1, 20, *size),
+                Geometry.of(kernel, step.get("stride", 1), "same", step.get("dilation", 1)),
+            )
+            for _ in range(3):  # seen twice, they are kept
+                found = fused_block(x, weight, geometry=geometry)
+            torch.testing.assert_close(found, stock(x, weight, None, geometry), rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("kernel", [(1, 3), (3, 1), (3, 3)], ids=str)
