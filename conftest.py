@@ -5,17 +5,14 @@ from pathlib import Path
 import pytest
 import torch
 
-torch.set_num_threads(1)  # tests share the cores; two threads on small matrices only wait for each other
+torch.set_num_threads(1)  # from the start: tests share the cores, and two threads on small matrices only wait
 
 
 @pytest.fixture(autouse=True)
 def one_thread_and_seed():
     """Examples in docstrings included."""
-    threads = torch.get_num_threads()
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="session")

@@ -11,8 +11,9 @@
 namespace sepwise {
 namespace {
 
-void rest(int64_t times_before) {
-  if (times_before > 4000) return std::this_thread::yield();
+// `crowded`: there are more threads than cores, and another one may need this core.
+void rest(int64_t times_before, bool crowded) {
+  if (crowded || times_before > 4000) return std::this_thread::yield();
 #if defined(__x86_64__)
   _mm_pause();
 #endif
@@ -22,7 +23,8 @@ void rest(int64_t times_before) {
 // the turn was open may touch its jobs; the leader waits for them before it goes on.
 class Team {
  public:
-  explicit Team(const Host& host) : host_(host) {}
+  explicit Team(const Host& host)
+      : host_(host), crowded_(host.threads > static_cast<int64_t>(std::thread::hardware_concurrency())) {}
 
   void lead(void (*work)(void*, const Host&), void* context) {
     Team* const before = led_;
@@ -39,7 +41,7 @@ class Team {
   void follow() {
     for (uint64_t done = 0;;) {
       uint64_t turn = turn_.load();
-      for (int64_t times = 0; turn % 2 == 0 || turn == done; turn = turn_.load()) rest(times++);
+      for (int64_t times = 0; turn % 2 == 0 || turn == done; turn = turn_.load()) rest(times++, crowded_);
       if (turn == ended) return;
       busy_.fetch_add(1);
       if (turn_.load() == turn) take();
@@ -63,7 +65,7 @@ class Team {
     team.turn_.fetch_add(1);
     team.take();
     team.turn_.fetch_add(1);
-    for (int64_t times = 0; team.busy_.load() > 0;) rest(times++);
+    for (int64_t times = 0; team.busy_.load() > 0;) rest(times++, team.crowded_);
     team.throw_error();
   }
 
@@ -82,6 +84,7 @@ class Team {
 
   static thread_local Team* led_;  // by this thread
   const Host& host_;
+  const bool crowded_;
   void (*job_)(void*, int64_t) = nullptr;
   void* context_ = nullptr;
   int64_t jobs_ = 0;

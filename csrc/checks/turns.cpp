@@ -1,4 +1,5 @@
 // Teams give every job exactly once, wait for all of them, and pass errors on: team TURNS.
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <cstdio>
@@ -103,7 +104,7 @@ void work_with_teams(void*, const Host& team) {
 }  // namespace
 
 int main(int, char** arguments) {
-  const int64_t turns = std::atoll(arguments[1]);
+  const int64_t turns = std::max<int64_t>(std::atoll(arguments[1]), 10 * most);
   for (int64_t threads : {2, 3, 8}) check(in_threads, threads, turns);
   for (int64_t threads : {1, 3}) check(in_order, threads, turns);
   check(with_late_ones, 4, 100);

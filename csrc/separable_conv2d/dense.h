@@ -9,7 +9,7 @@
 namespace sepwise {
 namespace {
 
-// The functions of the matrix step for all sizes of blocks.
+// The functions of the matrix step for all sizes of blocks; those of two pixels only where there is a use for them.
 template <class C>
 struct Tables {
   MatmulBlock one[C::rows + 1][3], two[C::rows + 1][3];  // pixels of y for each row

@@ -4,7 +4,7 @@
 // multiplied with the panel's vectors of the same word: `C::add_product`.
 // float32 sums of more than 192 words are made in parts of at most 128 (or one segment of at most 192), each from zero:
 // one long chain would be less exact than stock PyTorch, which cuts its sums as well (measured: docs/numerics.md), and
-// parts cost 1 to 3 % of time.
+// parts cost 1 to 3 % of time. Where a row makes two pixels, each product is such a sum (winograd.h).
 // Packed weights of a panel: bias (2 L float32), then `words` rows of 2 L words; of L where at most L channels are left.
 #pragma once
 

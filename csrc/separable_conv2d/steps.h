@@ -158,8 +158,8 @@ struct Expansion {
     Ahead nothing;
     nothing.clear();
     Region region;
-    const int64_t most = Dense<C>::pairs_rows(conv) ? pixels / 2 : pixels;
-    const int64_t columns = conv.out_width < most ? conv.out_width : most, together = pixels / columns;
+    const int64_t unit = Dense<C>::pairs_rows(conv) ? 2 : 1, most = pixels / unit;
+    const int64_t columns = conv.out_width < most ? conv.out_width : most, together = most / columns * unit;
     for (int64_t row = first; row < end; row += together)
       for (int64_t column = 0; column < conv.out_width; column += columns) {
         const int64_t some = conv.out_width - column < columns ? conv.out_width - column : columns;

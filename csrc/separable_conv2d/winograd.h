@@ -7,7 +7,7 @@
 //
 // x0 to x3: neighbours along the taps, each all channels of a pixel, and of all kernel rows where the taps lie in a row.
 // Products of the middle two serve both pixels: an even one and the next, so that results do not depend on how y is cut
-// into tiles. Errors are no larger than without; in the place of an infinity, NaN may come (docs/numerics.md).
+// into tiles. What that does to errors, and to infinities: docs/numerics.md.
 // Packed weights of a panel: the bias, then those of each of the four products, in the order of the parts of a tile.
 #pragma once
 
@@ -75,7 +75,6 @@ static __attribute__((noinline)) void winograd_block(const MatmulCall& call, con
   }
 }
 
-// The functions of all sizes of blocks; none for kernels that have no use for them.
 template <class C, int ROWS>
 struct WinogradTable {
   static void set(MatmulBlock (*table)[3]) {
@@ -91,7 +90,7 @@ struct WinogradTable<C, 0> {
 
 template <class C>
 struct Winograd {
-  static constexpr bool exists = C::Input::bytes == 4 && C::Mid::bytes == 4;
+  static constexpr bool exists = C::Input::bytes == 4 && C::Mid::bytes == 4 && C::Input::keeps_order;
   static constexpr int products = 4;
   const Conv* conv;
   bool serves;

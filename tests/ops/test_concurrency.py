@@ -11,10 +11,21 @@ from typing import Any
 import pytest
 import torch
 from calls import call, fused, inputs
+from torch import Tensor
 
+from sepwise.geometry import Geometry
 from sepwise.ops import native
+from sepwise.ops.program import Layer, Program, Step
 
 pytestmark = pytest.mark.skipif(native.PROBLEM is not None, reason=str(native.PROBLEM))
+
+
+def a_program() -> tuple[Tensor, Program]:
+    """Ten layers."""
+    x = torch.randn(1, 8, 20, 21).contiguous(memory_format=torch.channels_last)
+    weights = [torch.randn(8, 8, 3, 3) / 9 for _ in range(10)]
+    layers = [Layer({"pointwise": weight}, Geometry.of((3, 3), 1, "same")) for weight in weights]
+    return x, Program([x], [Step(i, layer=layer) for i, layer in enumerate(layers)], [10])
 
 
 def test_any_number_of_threads_gives_the_same_bits() -> None:
@@ -39,19 +50,29 @@ def test_eight_python_threads_at_once() -> None:
         assert all(pool.map(work, range(8)))
 
 
+def test_one_program_in_eight_python_threads_at_once() -> None:
+    x, program = a_program()
+    (expected,) = program([x])
+    for threads in (2, 5):
+        torch.set_num_threads(threads)
+        with ThreadPoolExecutor(8) as pool:
+            assert all(pool.map(lambda turn: all(torch.equal(program([x])[0], expected) for _ in range(40)), range(8)))
+
+
 def test_inside_a_parallel_region_of_pytorch() -> None:
     library = ctypes.CDLL(str(Path(torch.__file__).parent / "lib" / "libtorch_cpu.so"))
-    tensors = inputs(32, 1, 40, 30)
-    expected, found = call(fused, tensors), []
+    tensors, (x, program) = inputs(32, 1, 40, 30), a_program()
+    expected, (of_program,), found = call(fused, tensors), program([x]), []
 
     @ctypes.CFUNCTYPE(None, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p)
     def job(begin: int, end: int, context: Any) -> None:
-        found.extend(torch.equal(call(fused, tensors), expected) for _ in range(begin, end))
+        for _ in range(begin, end):
+            found.extend((torch.equal(call(fused, tensors), expected), torch.equal(program([x])[0], of_program)))
 
     torch.set_num_threads(2)
     large = ctypes.c_int64(6), ctypes.c_int64(1)
     assert library.torch_parallel_for(ctypes.c_int64(0), *large, job, None) == 0
-    assert found == [True] * 6
+    assert found == [True] * 12
 
 
 FORK = """

@@ -47,8 +47,6 @@ GEOMETRIES = [
 @pytest.mark.parametrize("channels", [(16, 8), (33, 40), (140, 70)], ids=str)
 def test_the_same_numbers(channels, size, geometry):
     batch, height, width = size
-    if height + 2 < (geometry.kernel[0] - 1) * geometry.dilation[0]:
-        return
     x, bias = draw(batch, channels[0], height, width), torch.randn(channels[1])
     weight = torch.randn(channels[1], channels[0], *geometry.kernel) / (channels[0] * 3) ** 0.5
     truth = stock(x.double(), weight.double(), bias.double(), geometry)
@@ -62,22 +60,31 @@ def test_the_same_numbers(channels, size, geometry):
         assert torch.equal(computed(x, weight, bias, geometry), found)
     assert torch.equal(torch.cat([computed(picture[None], weight, bias, geometry) for picture in x]), found)
     spoilt = weight.clone()
-    spoilt[-1, -1, -1, -1] += 1e-3
+    spoilt[-1, -1] += 1e-3
     assert (stock(x.double(), spoilt.double(), bias.double(), geometry) - truth).abs().max() > 1e-4  # would be seen
 
 
 @pytest.mark.parametrize("kernel", [(1, 3), (3, 1), (3, 3)], ids=str)
 def test_weights_that_are_kept_serve_other_pictures_and_no_other_strides(kernel):
-    weight = torch.randn(24, 20, *kernel)
+    weight, steps = torch.randn(24, 20, *kernel), [(1, 1), (2, 1), ((1, 2), 1), ((2, 1), 1), (1, 2)]
     for size in ((9, 9), (1, 9), (9, 1), (1, 1), (8, 8)):
-        for step in ({"stride": 1}, {"stride": 2}, {"stride": (1, 2)}, {"stride": (2, 1)}, {"dilation": 2}):
-            x, geometry = (
-                draw(1, 20, *size),
-                Geometry.of(kernel, step.get("stride", 1), "same", step.get("dilation", 1)),
-            )
+        for stride, dilation in steps:
+            x, geometry = draw(1, 20, *size), Geometry.of(kernel, stride, "same", dilation)
             for _ in range(3):  # seen twice, they are kept
                 found = fused_block(x, weight, geometry=geometry)
             torch.testing.assert_close(found, stock(x, weight, None, geometry), rtol=1e-4, atol=1e-4)
+
+
+def test_kept_weights_of_an_expanding_step_serve_no_other_stride():
+    x, expand, second = draw(1, 20, 12, 12), torch.randn(48, 20, 3, 1), torch.randn(16, 48, 1, 3)
+    geometry = Geometry.of((1, 3), 1, "same")
+    for _ in range(3):
+        for stride in (1, 2):
+            wide = Geometry.of((3, 1), stride, "same")
+            layer = Layer({"expand": expand, "pointwise": second}, geometry, expand_geometry=wide)
+            truth = stock(stock(x.double(), expand.double(), None, wide), second.double(), None, geometry)
+            (found,) = Program([x], [Step(0, layer=layer)], [1])([x])
+            torch.testing.assert_close(found.double(), truth, rtol=1e-4, atol=1e-3)
 
 
 @pytest.mark.parametrize("kernel", [(1, 3), (3, 1), (3, 3)], ids=str)
@@ -90,13 +97,17 @@ def test_errors_are_those_of_float32(channels, kernel):
     assert ours.norm() < 1.1 * other.norm()
 
 
-def test_what_is_not_finite_stays_so_and_stays_near():
-    x, weight = draw(1, 16, 9, 12), torch.randn(8, 16, 1, 3)
+@pytest.mark.parametrize("kernel", [(1, 3), (3, 1), (3, 3)], ids=str)
+def test_what_is_not_finite_stays_so_and_stays_near(kernel):
+    geometry = Geometry.of(kernel, 1, "same")
     for number in (float("nan"), float("inf")):
+        x, weight = draw(1, 16, 9, 12), torch.randn(8, 16, *kernel)
         x[0, 3, 4, 6] = number
-        y = computed(x, weight, None, Geometry.of((1, 3), 1, "same"))
-        spread = (~y.isfinite()).any(1)[0].nonzero().tolist()
-        assert spread == [[4, 5], [4, 6], [4, 7]]
+        assert torch.equal(computed(x, weight, None, geometry).isfinite(), stock(x, weight, None, geometry).isfinite())
+        x[0, 3, 4, 6], weight[5, 2, 0, 0] = 0, number
+        found = computed(x, weight, None, geometry).isfinite()
+        assert found[:, [0, 1, 2, 3, 4, 6, 7]].all()
+        assert not found[:, 5, 1:, 1:].any()
 
 
 @pytest.mark.parametrize("kernels", [((1, 3), (3, 1)), ((3, 1), (1, 3)), ((3, 3), (3, 3)), ((3, 1), (3, 1))], ids=str)
