@@ -1,4 +1,4 @@
-"""Random tensors for `separable_conv2d`, and the two implementations that tests compare."""
+"""Random tensors for `separable_conv2d` and for programs, and the two implementations that tests compare."""
 
 from functools import partial
 from typing import Any
@@ -17,6 +17,11 @@ def inputs(channels: int = 5, multiplier: int = 2, out_channels: int = 4, size: 
     mid = channels * multiplier
     shapes = [(2, channels, size, size), (mid, 1, 3, 3), (out_channels, mid, 1, 1), (out_channels,), (mid,)]
     return [torch.randn(*shape, **kind) for shape in shapes]
+
+
+def draw(*size: int, dtype: torch.dtype = torch.float32) -> Tensor:
+    """A picture or weight of four axes, in channels_last."""
+    return torch.randn(size).to(dtype, memory_format=torch.channels_last)
 
 
 def call(function: Any, tensors: list[Tensor], **settings: Any) -> Tensor:

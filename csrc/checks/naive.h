@@ -151,7 +151,8 @@ inline Expected naive(const sepwise::Conv& conv, const Numbers& numbers, sepwise
       }
       const float value = (float)activated(conv.activation, sum);
       expected.y.push_back(half_out ? rounded_to_bf16(value) : value);
-      expected.slack.push_back(expected.exact ? 0 : (size + 1) * (unit + grown * (is_clamp(conv.between) ? 0x1p-22 : 0x1p-20)));
+      const double rounded = is_clamp(conv.between) ? 0x1p-22 : 0x1p-20;
+      expected.slack.push_back(expected.exact ? 0 : (size + 1) * (unit + grown * rounded));
     }
   }
   return expected;

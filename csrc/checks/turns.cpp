@@ -24,9 +24,15 @@ void expect(bool holds, const char* what) {
   std::printf("%s\n", what);
 }
 
+// LATE: the others come one millisecond after each other, when all is over, or nearly.
+template <bool LATE>
 void in_threads(int64_t jobs, void (*job)(void*, int64_t), void* context) {
   std::vector<std::thread> others;
-  for (int64_t i = 1; i < jobs; i++) others.emplace_back(job, context, i);
+  for (int64_t i = 1; i < jobs; i++)
+    others.emplace_back([=] {
+      if (LATE) std::this_thread::sleep_for(std::chrono::milliseconds(i));
+      job(context, i);
+    });
   job(context, 0);
   for (std::thread& other : others) other.join();
 }
@@ -34,18 +40,6 @@ void in_threads(int64_t jobs, void (*job)(void*, int64_t), void* context) {
 // As PyTorch within a parallel region.
 void in_order(int64_t jobs, void (*job)(void*, int64_t), void* context) {
   for (int64_t i = 0; i < jobs; i++) job(context, i);
-}
-
-// The others come when all is over, or nearly.
-void with_late_ones(int64_t jobs, void (*job)(void*, int64_t), void* context) {
-  std::vector<std::thread> others;
-  for (int64_t i = 1; i < jobs; i++)
-    others.emplace_back([=] {
-      std::this_thread::sleep_for(std::chrono::milliseconds(i));
-      job(context, i);
-    });
-  job(context, 0);
-  for (std::thread& other : others) other.join();
 }
 
 struct Turn {
@@ -105,10 +99,11 @@ void work_with_teams(void*, const Host& team) {
 
 int main(int, char** arguments) {
   const int64_t turns = std::max<int64_t>(std::atoll(arguments[1]), 10 * most);
-  for (int64_t threads : {2, 3, 8}) check(in_threads, threads, turns);
+  for (int64_t threads : {2, 3, 8}) check(in_threads<false>, threads, turns);
   for (int64_t threads : {1, 3}) check(in_order, threads, turns);
-  check(with_late_ones, 4, 100);
-  sepwise::with_team(Host{in_threads, 3, nullptr}, work_with_teams, nullptr);
-  std::printf("teams: %lld turns, %lld wrong\n", static_cast<long long>(all_turns.load()), static_cast<long long>(wrong.load()));
+  check(in_threads<true>, 4, 100);
+  sepwise::with_team(Host{in_threads<false>, 3, nullptr}, work_with_teams, nullptr);
+  const long long turned = all_turns, found = wrong;
+  std::printf("teams: %lld turns, %lld wrong\n", turned, found);
   return wrong > 0;
 }

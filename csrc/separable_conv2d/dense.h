@@ -9,17 +9,6 @@
 namespace sepwise {
 namespace {
 
-// The functions of the matrix step for all sizes of blocks; those of two pixels only where there is a use for them.
-template <class C>
-struct Tables {
-  MatmulBlock one[C::rows + 1][3], two[C::rows + 1][3];  // pixels of y for each row
-
-  Tables() : one(), two() {
-    MatmulTable<C, C::rows>::set(one);
-    if constexpr (Winograd<C>::exists) WinogradTable<C, C::rows>::set(two);
-  }
-};
-
 template <class C>
 class Dense {
  public:
@@ -45,14 +34,15 @@ class Dense {
   }
 
   // A region of y, `out` one pointer a pixel, so many channels from there on; the tile has `bytes`.
-  void multiply(const Picture<C>& x, const Region& region, Tile tile, const MatmulCall& call, const Tables<C>& tables,
+  void multiply(const Picture<C>& x, const Region& region, Tile tile, const MatmulCall& call,
                 const float* panels, char* const* out, int64_t out_channels, Ahead& ahead, Coming after) const {
-    if (winograd_.serves)
-      return winograd_.multiply(x, region, tile.data, call, tables.two, panels, out, out_channels, ahead, after);
+    if constexpr (Winograd<C>::exists)
+      if (winograd_.serves)
+        return winograd_.multiply(x, region, tile.data, call, panels, out, out_channels, ahead, after);
     if (patches_.by_lines)
-      return patches_.multiply(x, region, tile.data, call, tables.one, panels, out, out_channels, ahead, after);
+      return patches_.multiply(x, region, tile.data, call, panels, out, out_channels, ahead, after);
     gather_region<C>(*conv_, x, region, tile);
-    matmul_range<C>(call, tables.one, tile.data, region.pixels(), panels, out, out_channels, ahead, after);
+    matmul_range<C>(call, blocks_of<C>.at, tile.data, region.pixels(), panels, out, out_channels, ahead, after);
   }
 
  private:

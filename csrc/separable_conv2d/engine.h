@@ -122,7 +122,6 @@ struct Run {
   DepthwiseCall depthwise;
   DepthwiseKernel depthwise_kernel;
   MatmulCall matmul;
-  Tables<C> tables;
   const float* panels;
   Regions regions;
   int64_t places;  // in a row of the tile
@@ -150,7 +149,7 @@ struct Run {
     const float* part = panels + (matmul.words + 1) * first;
     for (int64_t p = 0; first > 0 && p < pixels; p++) out[p] += first * C::Output::bytes;
     if (conv.gathered)
-      return dense.multiply(picture, region, memory, matmul, tables, part, out, channels, ahead, after);
+      return dense.multiply(picture, region, memory, matmul, part, out, channels, ahead, after);
     if (conv.pooled) return pool_region<C>(depthwise, x, region, out);
     if (conv.has_depthwise())
       depthwise_region<C>(depthwise, depthwise_kernel, x, region, memory);
@@ -158,7 +157,7 @@ struct Run {
       copy_region<C>(conv, x, (const char*)task->gate, region, memory);
     if (conv.bare) return give_rows<C>(conv, pixels, memory, out);
     if (conv.normalized) normalize_rows<C>(conv, places, pixels, memory);
-    matmul_range<C>(matmul, tables.one, memory.data, pixels, part, out, channels, ahead, after);
+    matmul_range<C>(matmul, blocks_of<C>.at, memory.data, pixels, part, out, channels, ahead, after);
   }
 
   int64_t take() { return __atomic_fetch_add(&next, 1, __ATOMIC_RELAXED); }
@@ -264,14 +263,12 @@ void run(const Task& task) {
                         .adds = task.residual != nullptr,
                         .shift = (uintptr_t)task.residual - (uintptr_t)task.y,
                         .far = conv.out_pixels() * conv.out_channels * C::Output::bytes >= far_bytes},
-             .tables = {},
              .panels = panels,
              .regions = regions,
              .places = order.places(),
              .next = 0,
              .expansion = {.conv = step,
                            .matmul = {Dense<C>::words(step), step_bytes, ending_of(conv.widening)},
-                           .tables = nullptr,
                            .panels = expand,
                            .pixel_bytes = pixel_bytes,
                            .line_bytes = line_bytes,
@@ -283,7 +280,6 @@ void run(const Task& task) {
   const int64_t parts = ceil_divide(conv.out_channels, 2 * C::V::L);
   const bool slices = !conv.expanded && !conv.bare && run.regions.count() < threads;
   if (slices) run.slices = parts < threads ? parts : threads;
-  run.expansion.tables = &run.tables;
   const int64_t tiles = conv.expanded ? run.descent.parts() : run.tiles();
   task.host.parallel(tiles < threads ? tiles : threads, conv.expanded ? Run<C>::share_descending : Run<C>::share, &run);
 }

@@ -189,18 +189,30 @@ static __attribute__((noinline)) void matmul_block(const MatmulCall& call, const
 using MatmulBlock = void (*)(const MatmulCall&, const char* tile, const float* panel,
                              char* const* out, int64_t offset, int64_t channels, Soon soon);
 
-template <class C, int ROWS>
-struct MatmulTable {
-  static void set(MatmulBlock (*table)[3]) {
-    MatmulTable<C, ROWS - 1>::set(table);
-    table[ROWS][1] = matmul_block<C, ROWS, 1>;
-    table[ROWS][2] = matmul_block<C, ROWS, 2>;
+struct OnePixel {
+  template <class C, int ROWS, int VECTORS>
+  static constexpr MatmulBlock block = matmul_block<C, ROWS, VECTORS>;
+};
+
+// The functions of blocks of one kind, of all sizes: [rows][vectors].
+template <class C, class Kind>
+struct BlockTable {
+  MatmulBlock at[C::rows + 1][3] = {};
+
+  constexpr BlockTable() { set<C::rows>(); }
+
+ private:
+  template <int ROWS>
+  constexpr void set() {
+    if constexpr (ROWS > 0) {
+      set<ROWS - 1>();
+      at[ROWS][1] = Kind::template block<C, ROWS, 1>;
+      at[ROWS][2] = Kind::template block<C, ROWS, 2>;
+    }
   }
 };
-template <class C>
-struct MatmulTable<C, 0> {
-  static void set(MatmulBlock (*)[3]) {}
-};
+template <class C, class Kind = OnePixel>
+constexpr BlockTable<C, Kind> blocks_of;
 
 // Rows of the tile x all panels -> y, one pointer a row. A panel stays in the nearest cache while all rows pass it, and
 // the next one comes meanwhile; with the last one comes what `after` names. `share`: of how many such calls this is one.

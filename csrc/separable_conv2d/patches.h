@@ -111,8 +111,7 @@ struct Patches {
 
   // A region of y, `out` one pointer a pixel, so many channels from there on; `memory` has `bytes`.
   void multiply(const Picture<C>& x, const Region& region, char* memory, const MatmulCall& whole,
-                const MatmulBlock (*table)[3], const float* panels, char* const* out, int64_t out_channels,
-                Ahead& ahead, Coming after) const {
+                const float* panels, char* const* out, int64_t out_channels, Ahead& ahead, Coming after) const {
     const char* lines[most_rows];
     const int64_t all = region.pixels();
     int64_t gaps[most_taps];
@@ -142,7 +141,7 @@ struct Patches {
           *gap++ = conv->dilation_w * pixel - tap;
         if (u + 1 < conv->kernel_h) *gap++ = lines[u + 1] - at;
       }
-      matmul_range<C>(call, table, lines[0], length, panels, out, out_channels, ahead,
+      matmul_range<C>(call, blocks_of<C>.at, lines[0], length, panels, out, out_channels, ahead,
                       i == region.count ? after : Coming{}, ceil_divide(all, length));
       out += length;
     }

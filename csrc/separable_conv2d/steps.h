@@ -130,7 +130,6 @@ template <class C>
 struct Expansion {
   Conv conv;  // of this step alone: its channels, its kernel, the size of its picture
   MatmulCall matmul;
-  const Tables<C>* tables;
   const float* panels;
   int64_t pixel_bytes, line_bytes;  // of the band
   int64_t pixels;                   // at a time
@@ -170,7 +169,7 @@ struct Expansion {
           for (int64_t p = 0; p < some; p++)
             out[r * some + p] = memory + (row + r - first) * line_bytes + (column + p) * pixel_bytes;
         }
-        dense.multiply(picture, region, tile, matmul, *tables, panels, out, conv.out_channels, nothing, {});
+        dense.multiply(picture, region, tile, matmul, panels, out, conv.out_channels, nothing, {});
       }
   }
 };

@@ -75,17 +75,9 @@ static __attribute__((noinline)) void winograd_block(const MatmulCall& call, con
   }
 }
 
-template <class C, int ROWS>
-struct WinogradTable {
-  static void set(MatmulBlock (*table)[3]) {
-    WinogradTable<C, ROWS - 1>::set(table);
-    table[ROWS][1] = winograd_block<C, ROWS, 1>;
-    table[ROWS][2] = winograd_block<C, ROWS, 2>;
-  }
-};
-template <class C>
-struct WinogradTable<C, 0> {
-  static void set(MatmulBlock (*)[3]) {}
+struct TwoPixels {
+  template <class C, int ROWS, int VECTORS>
+  static constexpr MatmulBlock block = winograd_block<C, ROWS, VECTORS>;
 };
 
 template <class C>
@@ -140,8 +132,7 @@ struct Winograd {
 
   // As Patches::multiply; `memory` has `bytes`.
   void multiply(const Picture<C>& x, const Region& region, char* memory, const MatmulCall& whole,
-                const MatmulBlock (*table)[3], const float* panels, char* const* out, int64_t out_channels,
-                Ahead& ahead, Coming after) const {
+                const float* panels, char* const* out, int64_t out_channels, Ahead& ahead, Coming after) const {
     char* pixels[2 * Region::most_pixels];
     const Tile tile{memory + zero_bytes(), row_bytes(*conv)};
     memset(memory, 0, zero_bytes());
@@ -154,7 +145,7 @@ struct Winograd {
     MatmulCall call = whole;
     call.words = words(*conv), call.segments = products, call.gaps = gaps;
     call.row_bytes = tile.row_bytes, call.outputs = 2;
-    matmul_range<C>(call, table, tile.data, rows, panels, pixels, out_channels, ahead, after);
+    matmul_range<C>(call, blocks_of<C, TwoPixels>.at, tile.data, rows, panels, pixels, out_channels, ahead, after);
   }
 
  private:

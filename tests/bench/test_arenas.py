@@ -103,7 +103,6 @@ def test_points_lost_are_those_of_the_networks_and_nothing_is_done_twice(tmp_pat
 
 
 def test_a_baseline_that_was_stopped_goes_on_to_the_same_end(tmp_path, monkeypatch):
-    torch.manual_seed(0)
     train = (torch.randint(256, (256, 3, 32, 32), dtype=torch.uint8), torch.randint(10, (256,)))
     start = zoo.CifarResNet(8).state_dict()
 

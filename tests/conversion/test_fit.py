@@ -194,7 +194,6 @@ def test_halves_add_up_to_the_whole_and_nothing_depends_on_how_samples_come():
 @pytest.mark.parametrize("weighed", [False, True], ids=["all outputs alike", "by a metric"])
 def test_a_pointwise_layer_gets_the_best_chain_of_its_rank(weighed):
     """Against least squares cut at the rank (reduced-rank regression), from inputs that are not the dense network's."""
-    torch.manual_seed(0)
     conv, rank = ConvShape(12, 10, Geometry.of((1, 1))), 4
     weight, x = torch.randn(10, 12, 1, 1), torch.randn(20, 12, 8, 8)
     seen = F.conv2d(x, torch.randn(12, 12, 1, 1)) + 0.5 * torch.randn_like(x)

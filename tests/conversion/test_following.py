@@ -170,7 +170,6 @@ def convertible(model: nn.Module, x: Tensor) -> list[str]:
 
 @pytest.mark.parametrize("make", NETWORKS.values(), ids=NETWORKS)
 def test_each_layer_is_fitted_on_what_reaches_it(plain_least_squares, make):
-    torch.manual_seed(0)
     model, x = settle(make()).double(), torch.randn(8, 3, 12, 12, dtype=torch.float64)
     names = convertible(model, x)
     choices = {name: Choice("depthwise", 1, "by hand", 1, 1, 1, 1) for name in names}

@@ -74,7 +74,6 @@ def test_a_layer_that_nothing_differentiable_follows_has_no_metric():
 
 @pytest.mark.parametrize("form", FORMS)
 def test_fitting_in_the_metric_serves_the_outputs_that_count(form):
-    torch.manual_seed(0)
     conv = nn.Conv2d(8, 12, 3, padding=1).double()
     shape, x = shape_of_dense(conv), torch.randn(6, 8, 12, 12, dtype=torch.float64)
     moments = MomentSum(shape, "zeros", 10**6)

@@ -108,7 +108,6 @@ def test_features_are_compared_by_name():
 
 
 def test_batches_of_many_sizes_and_maps():
-    torch.manual_seed(0)
     dense = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 1, 3, padding=1), nn.Sigmoid()).eval()
     batches = [torch.randn(2, 3, s, s) for s in (12, 16, 20, 12, 16)]
     plan = Plan({"0": Choice("spatial", 2, "", 0, 0, 0, 0)})
@@ -229,7 +228,6 @@ def test_two_processes_train_one_network(tmp_path):
 @pytest.mark.parametrize(("form", "rank"), [("depthwise", 2), ("cp", 5), ("spatial", 3), ("tucker", (3, 4))])
 @pytest.mark.parametrize("groups", [1, 2])
 def test_balanced_steps_compute_the_same_function_on_one_scale(form, rank, groups):
-    torch.manual_seed(0)
     shape = shape_of_dense(nn.Conv2d(8, 12, 3, groups=groups))
     layer = layer_for(form, shape, rank, dtype=torch.float64)
     with torch.no_grad():
@@ -242,7 +240,6 @@ def test_balanced_steps_compute_the_same_function_on_one_scale(form, rank, group
 
 
 def test_composed_layers_answer_and_learn_as_their_steps_do():
-    torch.manual_seed(0)
     network = nn.Sequential(
         nn.Conv2d(4, 6, 3, padding=1, stride=2), nn.ReLU(), nn.Conv2d(6, 6, 3, padding="same", groups=2)
     ).double()

@@ -91,7 +91,6 @@ def test_full_rank_is_the_dense_layer(layer_class: type[FactoredConv], data: Any
 
 @by_layer
 def test_a_lower_rank_is_the_nearest_and_not_the_same(layer_class: type[FactoredConv]) -> None:
-    torch.manual_seed(0)
     conv = STOCK[layer_class.ndim](6, 5, 3, dtype=torch.float64)
     layer = layer_class.from_conv(conv, rank=1)
     factors = factorize(conv.weight, layer_class.form, 1)
@@ -119,7 +118,6 @@ def test_from_conv_keeps_everything_else(layer_class: type[FactoredConv]) -> Non
 
 @by_layer
 def test_outputs_vary_as_those_of_the_dense_layer(layer_class: type[FactoredConv]) -> None:
-    torch.manual_seed(0)
     rank = (16, 24) if layer_class.form == "tucker" else 4
     layers = [new(layer_class, 32, 32, 3, rank=rank, bias=False) for _ in range(40)]
     variance = torch.stack([layer.dense_weight().square().sum() / 32 for layer in layers]).mean()

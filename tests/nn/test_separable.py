@@ -19,7 +19,6 @@ by_axes = pytest.mark.parametrize("axes", LAYERS)
 @pytest.mark.parametrize("groups", [1, 2])
 @pytest.mark.parametrize("padding_mode", ["zeros", "reflect"])
 def test_everything_between(axes: int, groups: int, padding_mode: str) -> None:
-    torch.manual_seed(0)
     settings: dict[str, Any] = {"stride": 2, "padding": "same", "padding_mode": padding_mode}
     names: dict[str, Any] = {"between": "silu", "activation": "gelu"}
     options: dict[str, Any] = {**settings, **names, "groups": groups, "depth_multiplier": 3, "dtype": torch.float64}
@@ -33,7 +32,6 @@ def test_everything_between(axes: int, groups: int, padding_mode: str) -> None:
 
 @by_axes
 def test_a_norm_between(axes: int) -> None:
-    torch.manual_seed(0)
     norm: Any = {1: nn.BatchNorm1d, 2: nn.BatchNorm2d, 3: nn.BatchNorm3d}[axes]
     layer = LAYERS[axes](3, 5, 3, depth_multiplier=2, between_norm=norm, between="relu", dtype=torch.float64)
     assert layer.between_norm.num_features == 6
@@ -53,7 +51,6 @@ def test_a_norm_between(axes: int) -> None:
 @pytest.mark.parametrize("groups", [1, 2])
 @pytest.mark.parametrize("bias", [True, False])
 def test_dense_bias_holds_the_bias_between(axes: int, groups: int, bias: bool) -> None:
-    torch.manual_seed(0)
     options: dict[str, Any] = {"groups": groups, "padding": 1, "depth_multiplier": 2, "dtype": torch.float64}
     layer = LAYERS[axes](4, 6, 3, bias=bias, depthwise_bias=True, **options)
     nn.init.normal_(layer.depthwise_bias)

@@ -5,6 +5,7 @@ from math import inf, nan
 import pytest
 import torch
 import torch.nn.functional as F
+from calls import draw
 from torch import Tensor
 
 from sepwise.geometry import Geometry
@@ -12,10 +13,6 @@ from sepwise.ops import fused_block, native
 from sepwise.ops.program import Layer, Program, Step
 
 pytestmark = pytest.mark.skipif(native.PROBLEM is not None, reason=native.PROBLEM or "")
-
-
-def draw(*size: int, dtype: torch.dtype = torch.float32) -> Tensor:
-    return torch.randn(size).to(dtype, memory_format=torch.channels_last)
 
 
 def largest(x: Tensor, layer: Layer) -> Tensor:

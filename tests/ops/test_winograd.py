@@ -4,18 +4,15 @@ from typing import Any
 
 import pytest
 import torch
-import torch.nn.functional as F
+from calls import draw
 from torch import Tensor
 
 from sepwise.geometry import Geometry
 from sepwise.ops import fused_block, native
+from sepwise.ops.conv import convolve
 from sepwise.ops.program import Layer, Program, Step
 
 pytestmark = pytest.mark.skipif(native.PROBLEM is not None, reason=native.PROBLEM or "")
-
-
-def draw(*size: int) -> Tensor:
-    return torch.randn(size).contiguous(memory_format=torch.channels_last)
 
 
 def computed(x: Tensor, weight: Tensor, bias: Tensor | None, geometry: Geometry, **more: Any) -> Tensor:
@@ -23,11 +20,6 @@ def computed(x: Tensor, weight: Tensor, bias: Tensor | None, geometry: Geometry,
     given = [value for value in (x, more.pop("residual", None)) if value is not None]
     layer = Layer({"pointwise": weight, "bias": bias}, geometry, **more)
     return Program(given, [Step(0, len(given) - 1 or -1, layer)], [len(given)])(given)[0]
-
-
-def stock(x: Tensor, weight: Tensor, bias: Tensor | None, geometry: Geometry) -> Tensor:
-    (top, bottom), (left, right) = geometry.pads((x.shape[2], x.shape[3]))
-    return F.conv2d(F.pad(x, (left, right, top, bottom)), weight, bias, geometry.stride, 0, geometry.dilation)
 
 
 GEOMETRIES = [
@@ -49,7 +41,7 @@ def test_the_same_numbers(channels, size, geometry):
     batch, height, width = size
     x, bias = draw(batch, channels[0], height, width), torch.randn(channels[1])
     weight = torch.randn(channels[1], channels[0], *geometry.kernel) / (channels[0] * 3) ** 0.5
-    truth = stock(x.double(), weight.double(), bias.double(), geometry)
+    truth = convolve(x.double(), weight.double(), bias.double(), geometry)
     residual = draw(*truth.shape)
     found = computed(x, weight, bias, geometry)
     torch.testing.assert_close(found.double(), truth, rtol=0, atol=1e-5)
@@ -61,7 +53,7 @@ def test_the_same_numbers(channels, size, geometry):
     assert torch.equal(torch.cat([computed(picture[None], weight, bias, geometry) for picture in x]), found)
     spoilt = weight.clone()
     spoilt[-1, -1] += 1e-3
-    assert (stock(x.double(), spoilt.double(), bias.double(), geometry) - truth).abs().max() > 1e-4  # would be seen
+    assert (convolve(x.double(), spoilt.double(), bias.double(), geometry) - truth).abs().max() > 1e-4  # would be seen
 
 
 @pytest.mark.parametrize("kernel", [(1, 3), (3, 1), (3, 3)], ids=str)
@@ -72,7 +64,7 @@ def test_weights_that_are_kept_serve_other_pictures_and_no_other_strides(kernel)
             x, geometry = draw(1, 20, *size), Geometry.of(kernel, stride, "same", dilation)
             for _ in range(3):  # seen twice, they are kept
                 found = fused_block(x, weight, geometry=geometry)
-            torch.testing.assert_close(found, stock(x, weight, None, geometry), rtol=1e-4, atol=1e-4)
+            torch.testing.assert_close(found, convolve(x, weight, None, geometry), rtol=1e-4, atol=1e-4)
 
 
 def test_kept_weights_of_an_expanding_step_serve_no_other_stride():
@@ -82,7 +74,7 @@ def test_kept_weights_of_an_expanding_step_serve_no_other_stride():
         for stride in (1, 2):
             wide = Geometry.of((3, 1), stride, "same")
             layer = Layer({"expand": expand, "pointwise": second}, geometry, expand_geometry=wide)
-            truth = stock(stock(x.double(), expand.double(), None, wide), second.double(), None, geometry)
+            truth = convolve(convolve(x.double(), expand.double(), None, wide), second.double(), None, geometry)
             (found,) = Program([x], [Step(0, layer=layer)], [1])([x])
             torch.testing.assert_close(found.double(), truth, rtol=1e-4, atol=1e-3)
 
@@ -92,8 +84,8 @@ def test_kept_weights_of_an_expanding_step_serve_no_other_stride():
 def test_errors_are_those_of_float32(channels, kernel):
     x, weight = draw(1, channels, 40, 40), torch.randn(48, channels, *kernel)
     geometry = Geometry.of(kernel, 1, "same")
-    truth = stock(x.double(), weight.double(), None, geometry)
-    ours, other = (f(x, weight, None, geometry).double() - truth for f in (computed, stock))
+    truth = convolve(x.double(), weight.double(), None, geometry)
+    ours, other = (f(x, weight, None, geometry).double() - truth for f in (computed, convolve))
     assert ours.norm() < 1.1 * other.norm()
 
 
@@ -103,7 +95,9 @@ def test_what_is_not_finite_stays_so_and_stays_near(kernel):
     for number in (float("nan"), float("inf")):
         x, weight = draw(1, 16, 9, 12), torch.randn(8, 16, *kernel)
         x[0, 3, 4, 6] = number
-        assert torch.equal(computed(x, weight, None, geometry).isfinite(), stock(x, weight, None, geometry).isfinite())
+        assert torch.equal(
+            computed(x, weight, None, geometry).isfinite(), convolve(x, weight, None, geometry).isfinite()
+        )
         x[0, 3, 4, 6], weight[5, 2, 0, 0] = 0, number
         found = computed(x, weight, None, geometry).isfinite()
         assert found[:, [0, 1, 2, 3, 4, 6, 7]].all()

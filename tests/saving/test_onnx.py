@@ -57,7 +57,6 @@ def test_the_file_speaks_of_the_network_alone(fused, tmp_path):
 
 
 def test_converted_networks_and_several_outputs(tmp_path):
-    torch.manual_seed(0)
     dense, x = settle(Residual()), torch.randn(4, 3, 10, 10)
     converted = sepwise.convert(dense, sepwise.plan(dense, x, budget={"macs": 0.5}, forms=("cp", "depthwise")), [x])
     sepwise.save_onnx(converted, x, tmp_path / "model.onnx")

@@ -29,7 +29,6 @@ def test_every_name_is_listed():
 
 @pytest.mark.parametrize("name", CLASSIFIERS)
 def test_answers_and_learns(name):
-    torch.manual_seed(0)
     model = small(name)
     if isinstance(model, zoo.FractalNet):
         model.alone = 0.0

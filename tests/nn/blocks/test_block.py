@@ -42,7 +42,6 @@ class Tracer(fx.Tracer):
 
 @by_block
 def test_blocks_stack_and_can_be_followed(block: Any) -> None:
-    torch.manual_seed(0)
     network = nn.Sequential(block(3, 4, activation="silu"), block(4, 8, stride=2), block(8, 8)).eval()
     x = torch.randn(2, 3, 9, 9)
     followed = fx.GraphModule(network, Tracer().trace(network))

@@ -22,7 +22,6 @@ def maximum(x: np.ndarray, kernel: int, stride: int) -> np.ndarray:
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("kernel", [3, 5])
 def test_four_towers(stride: int, kernel: int) -> None:
-    torch.manual_seed(0)
     module = InceptionModule(5, 10, stride=stride, kernel_size=kernel, norm=None, activation="elu").double()
     x = torch.randn(2, 5, 7, 8, dtype=torch.float64)
     convs: Any = [m for m in module.modules() if isinstance(m, nn.Conv2d)]
