@@ -23,6 +23,7 @@ from bench.arena import ROOT
 from sepwise import records
 from sepwise.errors import SepwiseError
 from sepwise.lab import Folder, Inputs, named, run, trials
+from sepwise.lab.data import cifar10
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -36,6 +37,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--results", type=Path, default=ROOT / "bench" / "results" / "kills.jsonl")
     args = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as name:
+        cifar10(args.data, Folder(Path(name) / "killed").unfinished)  # decoded once: kills shall fall into trials
         found = killed(args, Path(name) / "killed")
         found |= checked(args, Path(name) / "killed", Path(name) / "whole")
     records.append(args.results, [records.here("lab.kills", found["faults"], about=found)])

@@ -42,6 +42,7 @@ def test_a_claim_may_have_no_figure_one_or_several():
 
 def test_every_figure_is_drawn_and_named(tmp_path):
     html = page(tmp_path, figure=[CURVES, KERNELS])
+    assert "records.jsonl" not in html  # there is none beside it: its numbers come from the records of trials
     assert re.findall(r'class="lab-figure" role="img" aria-label="([^"]*)"', html) == ["it is", "learned"]
     assert html.count("<svg") >= 2
 
