@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import subprocess
 import sys
@@ -15,6 +14,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor, nn
 
+from bench.history import BUILT, code_fingerprint
 from sepwise import records
 from sepwise.conversion import recover
 from sepwise.errors import SepwiseError
@@ -46,10 +46,8 @@ def run(
 
 @cache
 def code() -> str:
-    """What the results depend on: the rooms that convert."""
-    rooms = [ROOT / "src" / "sepwise" / room for room in ("conversion", "factor", "measure")]
-    files = sorted(path for room in rooms for path in room.glob("*.py"))
-    return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()[:12]
+    """What the results depend on: the rooms that convert and run, and the compiled library."""
+    return code_fingerprint((*BUILT, "src/sepwise/measure"))
 
 
 def in_own_process(

@@ -30,10 +30,10 @@ from bench.arena import ROOT, code, in_own_process, run
 from bench.prepared import SETTLED, settled
 from bench.structural import SHIFTS, peak_gib
 from sepwise import records
-from sepwise.conversion import FusedNetwork, fuse
-from sepwise.conversion.sameness import difference
 from sepwise.errors import ModelError, SepwiseError
 from sepwise.extras import require
+from sepwise.fusion import FusedNetwork, fuse
+from sepwise.graph.sameness import difference
 from sepwise.sources import torchvision_workaround
 from sepwise.sources.models import LoadedModel, load_model
 

@@ -28,10 +28,11 @@ from torch import Tensor, nn
 from bench import arena
 from bench.arena import ROOT, code, recovered, rows, run, with_error
 from sepwise import records
-from sepwise.conversion import Plan, Survey, convert, fuse, plan_from, survey, totals_of
+from sepwise.conversion import Plan, Survey, convert, plan_from, survey, totals_of
 from sepwise.conversion.planning import plan_within
 from sepwise.errors import SepwiseError
 from sepwise.factor import FORMS
+from sepwise.fusion import fuse
 from sepwise.measure import Agreement, fastest, ratio
 from sepwise.saving.runtimes import interleaved, runtimes
 from sepwise.sources.batches import batches, prepare

@@ -44,18 +44,18 @@ ASKED = ("bench/candidates", "bench/worker.py", "bench/answer.py")
 RUNNING = ("torch", "onnxruntime", "openvino")
 OPS = Series("ops.latency", ("shapes", "workload", "dtype", "threads"), ("src/sepwise/ops", *ASKED), RUNNING)
 NETWORK = ("network", "batch", "dtype", "threads")
-BUILT = tuple(f"src/sepwise/{room}" for room in ("ops", "factor", "nn", "zoo", "conversion"))
+BUILT = tuple(f"src/sepwise/{room}" for room in ("ops", "factor", "nn", "zoo", "graph", "fusion", "conversion"))
 WRITTEN = ("bench/networks.py", "bench/prepared.py", "bench/plans")
 MODELS = Series("models.latency", NETWORK, (*BUILT, *WRITTEN, *ASKED), (*RUNNING, "timm", "onnxscript"))
 MEMORY = replace(MODELS, what="models.memory", code=(*MODELS.code, "bench/memory.py"))
 
 
-def code_fingerprint(series: Series, root: Path = ROOT, packages: Iterable[str] = tuple(sepwise.__path__)) -> str:
-    """A hash of the sources and the compiled library that the numbers depend on.
+def code_fingerprint(code: Iterable[str], root: Path = ROOT, packages: Iterable[str] = tuple(sepwise.__path__)) -> str:
+    """A hash of these files and folders, and of the compiled library.
 
     A commit would do, were the tree always clean and the library never older than its sources.
     """
-    tops = [root / name for name in series.code]
+    tops = [root / name for name in code]
     files = [
         file
         for top in tops
@@ -90,7 +90,7 @@ def versions(series: Series) -> dict[str, str]:
 def same(series: Series) -> dict[str, Any]:
     """What of `about` must agree, besides the place, for two cells to be the same measurement."""
     return {
-        "code": code_fingerprint(series),
+        "code": code_fingerprint(series.code),
         "versions": versions(series),
         "isa": os.environ.get("SEPWISE_ISA", ""),
         "instructions": instructions(),

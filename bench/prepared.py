@@ -24,7 +24,8 @@ from torch import Tensor, nn
 
 from bench.candidates import ANSWER, PICTURES, WEIGHTS, as_pixels, onnx_name
 from bench.networks import NETWORKS, Network
-from sepwise.conversion import Plan, convert, export, rebuild
+from sepwise.conversion import Plan, convert, rebuild
+from sepwise.graph import export
 from sepwise.nn import FactoredConv
 from sepwise.sources.models import load_model
 from sepwise.sources.weights import read_weights, save_weights

@@ -25,11 +25,12 @@ from bench import arena
 from bench.arena import ROOT, code, in_own_process, run
 from bench.prepared import settled
 from sepwise import records
-from sepwise.conversion import Choice, Plan, convert, export, plan_from, survey, totals_of
-from sepwise.conversion.graph import trace
-from sepwise.conversion.sameness import BUDGETS, difference
+from sepwise.conversion import Choice, Plan, convert, plan_from, survey, totals_of
 from sepwise.errors import SepwiseError
 from sepwise.factor import FORMS
+from sepwise.graph import export
+from sepwise.graph.network import trace
+from sepwise.graph.sameness import BUDGETS, difference
 from sepwise.measure import cost
 from sepwise.nn import FactoredConv
 from sepwise.nn.dense import shape_of_dense

@@ -14,7 +14,7 @@ from plain_networks import settle
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from sepwise.conversion import FusedNetwork
+from sepwise.fusion import FusedNetwork
 from sepwise.nn import FusedBlock
 
 

@@ -27,8 +27,13 @@ MAY_IMPORT: dict[str, set[str]] = {
     "zoo": {"nn", "extras", "errors"},
     "measure": {"nn", "factor", "geometry", "errors"},
     "sources": {"zoo", "extras", "files", "errors"},
-    "conversion": {"measure", "nn", "ops", "factor", "geometry", "records", "files", "extras", "errors"},
-    "saving": {"conversion", "measure", "sources", "ops", "extras", "files", "errors"},
+    "graph": {"measure", "nn", "ops", "geometry", "files", "errors"},
+    "fusion": {"graph", "measure", "nn", "ops", "geometry", "errors"},
+    "conversion": {
+        *("fusion", "graph", "measure", "nn", "ops", "factor", "geometry"),
+        *("records", "files", "extras", "errors"),
+    },
+    "saving": {"fusion", "graph", "measure", "sources", "ops", "extras", "files", "errors"},
     "lab": {
         *("conversion", "measure", "zoo", "sources", "nn", "ops", "factor", "geometry"),
         *("records", "files", "extras", "errors"),
@@ -169,7 +174,7 @@ def test_importing_sepwise_is_light():
     optional |= {"onnx", "onnxscript"}
     assert not loaded_by("import sepwise") & (optional | {"torch", "numpy"})
     # torch itself may load Jinja2; ours must not add to what torch loads
-    rooms = "from sepwise import ops, factor, nn, zoo, measure, sources, conversion, saving"
+    rooms = "from sepwise import ops, factor, nn, zoo, measure, sources, graph, fusion, conversion, saving"
     assert not (loaded_by(rooms) - loaded_by("import torch, torch.export, torch.fx")) & optional
 
 

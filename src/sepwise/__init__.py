@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from . import nn, zoo
-    from .conversion import Plan, convert, fuse, plan, recover, synthetic_batches
+    from .conversion import Plan, convert, plan, recover, synthetic_batches
     from .factor import Factors, factorize
+    from .fusion import fuse
     from .measure import Inspection, inspect
     from .ops import keep_freed_memory, separable_conv2d
     from .saving import load_compiled, load_fused, save_compiled, save_fused, save_onnx
@@ -20,7 +21,7 @@ _HOME = {
     "Plan": "conversion",
     "convert": "conversion",
     "factorize": "factor",
-    "fuse": "conversion",
+    "fuse": "fusion",
     "inspect": "measure",
     "keep_freed_memory": "ops",
     "load_compiled": "saving",

@@ -112,12 +112,12 @@ def test_the_fingerprint_follows_what_decides_a_time(tmp_path):
     source, library = tmp_path / "src" / "sepwise" / "ops" / "api.py", tmp_path / "_C.so"
     source.parent.mkdir(parents=True)
     source.write_text("one")
-    found = [history.code_fingerprint(OPS, tmp_path, [str(tmp_path)])]
+    found = [history.code_fingerprint(OPS.code, tmp_path, [str(tmp_path)])]
     (tmp_path / "docs.md").write_text("words")
-    assert history.code_fingerprint(OPS, tmp_path, [str(tmp_path)]) == found[0]
+    assert history.code_fingerprint(OPS.code, tmp_path, [str(tmp_path)]) == found[0]
     for file in (source, library):
         file.write_text("two")
-        found.append(history.code_fingerprint(OPS, tmp_path, [str(tmp_path)]))
+        found.append(history.code_fingerprint(OPS.code, tmp_path, [str(tmp_path)]))
     assert len(set(found)) == 3
 
 

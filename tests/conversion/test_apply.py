@@ -11,9 +11,9 @@ from plain_networks import Joined, Residual, settle
 from torch import Tensor, nn
 
 from sepwise.conversion import Choice, Plan, at_budgets, convert, plan, rebuild, survey, totals_of
-from sepwise.conversion.graph import trace
 from sepwise.conversion.walk import outputs_of
 from sepwise.factor import FORMS
+from sepwise.graph.network import trace
 from sepwise.nn import FactoredConv
 from sepwise.nn.dense import shape_of_dense
 from sepwise.sources.batches import batches

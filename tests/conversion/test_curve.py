@@ -9,8 +9,8 @@ from plain_networks import Residual, settle
 from sepwise.conversion import at_budgets, convert, in_forms, survey, totals_of
 from sepwise.conversion.apply import filled_layer
 from sepwise.conversion.curve import FRACTIONS
-from sepwise.conversion.graph import trace
 from sepwise.errors import BudgetError
+from sepwise.graph.network import trace
 from sepwise.nn import FactoredConv
 
 

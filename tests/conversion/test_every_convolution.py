@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from sepwise.conversion import Choice, Plan, convert, export, plan_from, survey, totals_of
+from sepwise.conversion import Choice, Plan, convert, plan_from, survey, totals_of
 from sepwise.factor import FORMS
+from sepwise.graph import export
 from sepwise.measure import cost
 from sepwise.nn.dense import CONV, shape_of_dense
 

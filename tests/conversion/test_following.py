@@ -16,7 +16,7 @@ from plain_networks import Branching, Residual, settle
 from torch import Tensor, nn
 
 from sepwise.conversion import Choice, Plan, apply, convert, fit
-from sepwise.conversion.graph import trace
+from sepwise.graph.network import trace
 from sepwise.nn import FactoredConv
 
 

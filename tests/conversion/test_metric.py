@@ -8,11 +8,11 @@ from plain_networks import Residual, settle
 from torch import Tensor, nn
 
 from sepwise.conversion import fit, metric
-from sepwise.conversion.graph import trace
 from sepwise.conversion.metric import output_metrics
 from sepwise.conversion.statistics import MomentSum
 from sepwise.errors import ModelError
 from sepwise.factor import FORMS, compose
+from sepwise.graph.network import trace
 from sepwise.nn.dense import shape_of_dense
 
 

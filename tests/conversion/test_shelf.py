@@ -8,10 +8,10 @@ import torch
 from plain_networks import Joined, Residual, settle
 from torch import nn
 
-from sepwise.conversion.graph import trace
 from sepwise.conversion.shelf import SMALL, Shelf
 from sepwise.conversion.walk import Visit, outputs_of, walk
 from sepwise.errors import ModelError
+from sepwise.graph.network import trace
 
 LARGE = (4, 16, 40, 40)
 

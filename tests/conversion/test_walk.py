@@ -12,9 +12,9 @@ from plain_networks import Branching, Joined, Optional, Residual, settle
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from sepwise.conversion.graph import Network, trace
 from sepwise.conversion.walk import Visit, outputs_of, rest_of, walk
 from sepwise.errors import ModelError
+from sepwise.graph.network import Network, trace
 
 NETWORKS = {"residual": Residual, "joined": Joined, "exported": Branching, "optional": Optional}
 

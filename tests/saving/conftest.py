@@ -4,7 +4,7 @@ import pytest
 from saved_networks import decide, network, pictures
 
 import sepwise
-from sepwise.conversion import FusedNetwork
+from sepwise.fusion import FusedNetwork
 from sepwise.ops import native
 
 

@@ -12,8 +12,8 @@ from saved_networks import decide, elsewhere, network, ours, pictures, rewritten
 from torch import nn
 
 import sepwise
-from sepwise.conversion import FusedNetwork
 from sepwise.errors import ModelError, OutputError, ShapeError, UnsupportedError
+from sepwise.fusion import FusedNetwork
 from sepwise.ops import native
 from sepwise.saving.about import FORMAT
 from sepwise.sources import load_model

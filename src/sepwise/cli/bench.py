@@ -82,7 +82,7 @@ def _timed(args: argparse.Namespace, model: str, dtype: torch.dtype) -> dict[str
     """A network's times in milliseconds; or {"model": ..., "refused": why}."""
     import torch
 
-    from ..conversion import fuse
+    from ..fusion import fuse
     from ..measure import fastest, ratio
     from ..saving.runtimes import interleaved, runtimes
     from ..sources.models import load_model

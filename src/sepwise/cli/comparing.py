@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from .. import records
 from ..conversion import Plan, convert, synthetic_batches
 from ..conversion.agreed import METRIC, agreement_on
-from ..conversion.graph import sentence
 from ..errors import SepwiseError
+from ..graph.network import sentence
 from .peers import macs_of, pruned, tucker
 from .progress import Progress
 

@@ -12,7 +12,7 @@ from ..errors import OutputError
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ..conversion import FusedNetwork
+    from ..fusion import FusedNetwork
 
 FILES = {
     "weights": ("model.safetensors",),
@@ -44,7 +44,7 @@ def check_formats(formats: Sequence[str], dtype: str) -> None:
 
 def write(fused: FusedNetwork, example: Tensor, formats: Sequence[str], folder: Path) -> list[str]:
     """Write the network in these formats; the names of the files."""
-    from ..conversion import export, save_program
+    from ..graph import export, save_program
     from ..ops.native import LIBRARY
     from ..saving import save_compiled, save_fused, save_onnx
     from ..sources.weights import save_weights

@@ -18,7 +18,7 @@ from .outcome import Outcome
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from ..conversion import FusedNetwork
+    from ..fusion import FusedNetwork
 
 DTYPES = ("float32", "bfloat16")
 HELP = "run the depthwise and pointwise layers of a network as one operation each, with the same outputs"
@@ -64,9 +64,9 @@ def _run(args: argparse.Namespace) -> Outcome:
     import torch
 
     from .. import __version__, records, report
-    from ..conversion import fuse
-    from ..conversion.graph import copy_of
     from ..files import whole_folder
+    from ..fusion import fuse
+    from ..graph.network import copy_of
     from ..sources.models import load_model
     from .fused_pictures import check_options, compared
     from .results import RECORDS, check_results

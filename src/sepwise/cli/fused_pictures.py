@@ -12,10 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from .. import records
-from ..conversion import FusedNetwork
 from ..conversion.agreed import answer_of
-from ..conversion.stock import stock_calls
 from ..errors import PictureError
+from ..fusion import FusedNetwork
+from ..fusion.stock import stock_calls
 from ..measure import measure_latency
 from ..sources.batches import prepare
 from ..sources.models import LoadedModel

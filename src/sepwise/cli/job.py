@@ -5,13 +5,14 @@ from __future__ import annotations
 from torch import nn
 
 from .. import records, report
-from ..conversion import Plan, Survey, check_budget, convert, export, save_program, survey
+from ..conversion import Plan, Survey, check_budget, convert, survey
 from ..conversion.agreed import agreement_on
 from ..conversion.clock import Clock
 from ..conversion.planning import parts_for, plan_within
 from ..conversion.times import Times
 from ..extras import require
 from ..files import whole_folder
+from ..graph import export, save_program
 from ..ops import keep_freed_memory
 from ..saving import save_onnx
 from ..sources.weights import save_weights

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from .. import records
-from ..conversion import FusedNetwork, FusionReport, fuse
-from ..conversion.stock import stock_calls
 from ..errors import ModelError
+from ..fusion import FusedNetwork, FusionReport, fuse
+from ..fusion.stock import stock_calls
 from ..measure import Timing, fastest, measure_latency, ratio
 from ..ops import keep_freed_memory
 

@@ -9,9 +9,9 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from ..conversion.agreed import answer_of
-from ..conversion.graph import copy_of
 from ..errors import ModelError
 from ..extras import require
+from ..graph.network import copy_of
 
 STEPS = 9  # of a bisection over the one number that each method has
 

@@ -9,11 +9,11 @@ from torch import Tensor, nn
 
 from ..errors import PlanError, ShapeError
 from ..factor import FORMS, check_rank
+from ..graph.fold import fold_norms
+from ..graph.network import Network, trace
 from ..nn import FactoredConv, layer_for
 from ..nn.dense import DenseConv, shape_of_dense
 from .fit import Fitted, LayerFit
-from .fold import fold_norms
-from .graph import Network, trace
 from .metric import output_metrics
 from .plan import Choice, Plan
 from .statistics import moments_of, why_too_large

@@ -10,16 +10,16 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import ModelError
+from ..fusion.fuse import fuse
+from ..fusion.stock import stock_calls
+from ..graph.network import copy_of
 from ..measure import Timing, measure_latency
 from ..ops import keep_freed_memory
 from .apply import filled_layer
 from .candidates import Candidate, LayerSurvey
-from .fuse import fuse
-from .graph import copy_of
 from .kept_times import KeptTimes
 from .plan import Plan
 from .segment import Segment, segments
-from .stock import stock_calls
 from .survey import Progress, Survey
 from .times import Key, Time, Times
 

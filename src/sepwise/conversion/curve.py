@@ -9,9 +9,9 @@ from dataclasses import replace
 from torch import nn
 
 from ..errors import BudgetError
+from ..graph.network import copy_of
 from .apply import filled_layer, nearest_layer
 from .budget import Totals
-from .graph import copy_of
 from .plan import Plan
 from .planner import least, plan_from
 from .survey import Survey

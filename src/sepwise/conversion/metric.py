@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import ModelError
-from .graph import Network, sentence
+from ..graph.network import Network, sentence
 from .walk import out_of_place_modules, outputs_of
 
 PIXELS = 800_000  # of pictures that are asked, in the order given

@@ -14,13 +14,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import BudgetError, ModelError
+from ..graph.network import copy_of
 from ..ops import keep_freed_memory
 from .balance import balance
 from .calibration import Augment, Calibration, shifted_and_mirrored
 from .composed import composed, composing_pays
 from .descent import Descent
 from .distillation import Features, output_error, output_loss
-from .graph import copy_of
 from .processes import fabric_for
 from .recovery_state import FORMAT, Saved
 from .saved_state import read, write

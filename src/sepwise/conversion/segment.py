@@ -9,13 +9,13 @@ import torch
 from torch import Tensor, fx, nn
 
 from ..factor import FORMS, check_rank
+from ..fusion.activation import MODULES, activations_of
+from ..fusion.fuse import FusedNetwork, fuse
+from ..graph.network import NORMS, Network, copy_of
 from ..nn import FactoredConv, FusedBlock, SeparableConv1d, SeparableConv2d, layer_for
 from ..nn.dense import DenseConv, shape_of_dense
 from ..ops import native
 from ..ops.separable_conv2d import cpu
-from .activation import MODULES, activations_of
-from .fuse import FusedNetwork, fuse
-from .graph import NORMS, Network, copy_of
 from .sizes import input_sizes
 from .times import Key
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ..factor import FORMS
 from ..geometry import chain_macs
-from .graph import Network
+from ..graph.network import Network
 from .survey import Survey
 
 

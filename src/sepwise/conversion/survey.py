@@ -10,11 +10,11 @@ from torch import Tensor, nn
 from ..errors import PlanError
 from ..factor import FORMS, Rank, compose, energy_kept
 from ..geometry import ConvShape, chain_macs
+from ..graph.fold import fold_norms
+from ..graph.network import Network, trace
 from ..nn.dense import DenseConv, shape_of_dense
 from .candidates import Candidate, LayerSurvey
 from .fit import RIDGE, LayerFit
-from .fold import fold_norms
-from .graph import Network, trace
 from .kept_survey import KeptSurvey
 from .metric import output_metrics
 from .plan import BatchNorm

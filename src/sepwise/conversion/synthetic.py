@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import ModelError
-from .graph import NORMS, copy_of, sentence
+from ..graph.network import NORMS, copy_of, sentence
 from .survey import Progress
 
 STEPS = 100

@@ -13,7 +13,7 @@ from torch.fx.node import map_arg
 from torch.utils import _pytree as pytree
 
 from ..errors import ModelError
-from .graph import Network, Site, sentence, stored
+from ..graph.network import Network, Site, sentence, stored
 from .shelf import MEMORY, Shelf
 
 Values = dict[fx.Node, Any]

@@ -10,11 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..conversion import FusedNetwork
-from ..conversion.export import check_answer
-from ..conversion.graph import sentence
 from ..errors import ModelError, UnsupportedError
 from ..files import whole_file
+from ..fusion import FusedNetwork
+from ..graph.export import check_answer
+from ..graph.network import sentence
 from ..ops import keep_freed_memory
 from .about import about, check_name, extra_files, read_about
 from .fused import check_kernels, program_of

@@ -10,10 +10,11 @@ import torch
 from torch import Tensor, fx
 from torch.export import ExportedProgram
 
-from ..conversion import FusedNetwork, export
-from ..conversion.layered import layered
 from ..errors import ModelError, UnsupportedError
 from ..files import whole_file
+from ..fusion import FusedNetwork
+from ..fusion.layered import layered
+from ..graph import export
 from ..ops import keep_freed_memory, native
 from ..sources.exported import load_program
 from .about import about, check_name, extra_files, read_about

@@ -14,12 +14,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..conversion import export
-from ..conversion.export import check_answer
-from ..conversion.graph import sentence
 from ..errors import ModelError, UnsupportedError
 from ..extras import require
 from ..files import whole_file
+from ..graph import export
+from ..graph.export import check_answer
+from ..graph.network import sentence
 from .about import check_name
 
 LARGEST = 2**31 - 2**20  # bytes of weights: a file of protocol buffers ends at 2 GB

@@ -14,10 +14,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from ..conversion.graph import copy_of, sentence
-from ..conversion.stock import stock_calls
 from ..errors import SepwiseError
 from ..extras import require
+from ..fusion.stock import stock_calls
+from ..graph.network import copy_of, sentence
 from ..measure import Timing, measure_latency
 from ..measure.timing import check_same
 from .onnx import onnx_of

@@ -1,0 +1,182 @@
+"""Rows of layers in a fused network that the compiled core runs in one call each, beside the network as it is."""
+
+from __future__ import annotations
+
+import copy
+import operator
+import warnings
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch.fx.passes.infra.partitioner import CapabilityBasedPartitioner
+from torch.fx.passes.operator_support import OperatorSupportBase
+from torch.utils.hooks import RemovableHandle
+
+from ..graph.rewriting import hooked
+from ..ops.fused_block import runs_compiled
+from ..ops.program import Program
+from .blocks import Size
+from .program_steps import Known, Made, layer_of, note, read_by, steps_of
+
+_VERSION = operator.attrgetter("_version")
+KEPT = 8  # programs of one row of layers, for inputs of as many sizes
+
+
+def programmed(network: fx.GraphModule, sizes: Mapping[fx.Node, Size], stock: Collection[str]) -> nn.Module | None:
+    """The same network with every row of at least two such layers as one call; None where there is none.
+
+    sizes      of the values of the graph
+    stock      names of layers left to stock operations
+    returns    a network that shares its modules with `network`; the row itself where there is nothing else
+    """
+    shapes = {node.name: size for node, size in sizes.items()}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # torch 2.13 asks itself for what it deprecates
+        shared = fx.GraphModule(network, copy.deepcopy(network.graph))
+    known: dict[fx.Node, Known] = {}
+    for node in shared.graph.nodes:
+        read = read_by(node)
+        if {*read} == {*node.all_input_nodes} and str(node.target) not in stock and node.name in shapes:
+            note(shared, node, known, {n: shapes[n.name] for n in read if n.name in shapes})
+            if node in known and known[node][1] != shapes[node.name]:
+                del known[node]
+
+    class Supported(OperatorSupportBase):
+        def is_node_supported(self, submodules: Mapping[str, nn.Module], node: fx.Node) -> bool:
+            return node in known
+
+    def is_row(nodes: Collection[fx.Node]) -> bool:
+        """Whether they hold two layers, and make a program without all others."""
+        within: dict[fx.Node, Known] = {}
+        for node in shared.graph.nodes:
+            if node in nodes:
+                note(shared, node, within, {n: shapes[n.name] for n in read_by(node) if n not in nodes})
+        return len(within) == len(nodes) and sum(layer_of(shared, n) is not None for n in nodes) > 1
+
+    partitioner = CapabilityBasedPartitioner(shared, Supported(), allows_single_node_partition=True)
+    partitions = [p for p in partitioner.propose_partitions() if is_row({*p.nodes})]
+    if not partitions:
+        return None
+    found = partitioner.fuse_partitions(partitions, prefix="row_")
+    for name, module in list(found.named_children()):
+        if name.startswith("row_") and isinstance(module, fx.GraphModule):
+            found.set_submodule(name, Row(module))
+    return _only(found)
+
+
+class Rowed(nn.Module):
+    """A network, computed in rows of layers where nobody follows what it does.
+
+    network    a `torch.fx.GraphModule`
+    rows       the same computation by the same modules with rows of layers as one call; None: there are no rows
+    """
+
+    def __init__(self, network: fx.GraphModule, rows: nn.Module | None) -> None:
+        super().__init__()
+        self.network = network
+        self._rows = (rows,)  # in a tuple: its modules are those of `network`
+
+    def forward(self, x: Tensor) -> Any:
+        (rows,) = self._rows
+        if rows is None or torch.compiler.is_compiling() or torch.jit.is_tracing():  # type: ignore[reportPrivateImportUsage]
+            return self.network(x)
+        return rows(x)
+
+
+def _only(network: fx.GraphModule) -> nn.Module:
+    """The row that is all of a network; the network where there is more."""
+    given, *called, output = network.graph.nodes
+    row = network.get_submodule(str(called[0].target)) if called[0].op == "call_module" else None
+    alone = len(called) == 1 and called[0].args == (given,) and output.args == (called[0],)
+    return row if isinstance(row, Row) and alone else network
+
+
+class Row(nn.Module):
+    """Layers as a graph, run as one program where the compiled kernels may run; a program for each size of its inputs.
+
+    A program holds weights in an order of its own. It is made anew when they are seen to have changed: other tensors, a
+    change in place that PyTorch counts, or one that it does not count and that reaches their first or last numbers.
+    """
+
+    def __init__(self, graph: fx.GraphModule) -> None:
+        super().__init__()
+        self.graph = graph
+        self._layers = [graph.get_submodule(str(n.target)) for n in graph.graph.nodes if n.op == "call_module"]
+        self._weights = [layer._parameters for layer in self._layers]
+        self._hooks, self._is_hooked = -1, False
+        self._programs: dict[Any, tuple[Program, list[Size]]] = {}
+        self._seen: tuple[Any, ...] = ()
+
+    def forward(self, *given: Tensor) -> Any:
+        if not runs_compiled(*given):
+            return self.graph(*given)
+        now = self._state()
+        if now != self._seen:
+            self._programs, self._seen = {}, now
+        key = (torch.get_float32_matmul_precision(), given[0].dtype, *(x.shape for x in given))
+        pictures = [x if x.dim() == 4 else x[:, :, None, None] for x in given]
+        for _ in range(2):
+            made = self._programs.get(key)
+            if made is None:
+                made = self._made(given, pictures)
+                if made is None:
+                    break
+                while len(self._programs) >= KEPT:
+                    self._programs.pop(next(iter(self._programs)), None)
+                self._programs[key] = made
+            program, shapes = made
+            results = program(pictures)
+            if results:
+                # Reshaped to the shape that it has, one picture would no longer count as channels_last.
+                found = [y if y.shape == s else y.reshape(s) for y, s in zip(results, shapes, strict=True)]
+                return found[0] if len(found) == 1 else tuple(found)
+            self._programs.pop(key, None)
+        return self.graph(*given)
+
+    def _state(self) -> tuple[Any, ...]:
+        """Differs whenever a program may have to be made anew.
+
+        Looked at in every call, when the last one has filled the caches with weights: it touches little memory.
+        """
+        if self._hooks != RemovableHandle.next_id or self._is_hooked:  # counts all hooks, whatever they hang on
+            self._hooks, self._is_hooked = RemovableHandle.next_id, any(map(hooked, self._layers))
+        weights = [weight for layer in self._weights for weight in layer.values() if weight is not None]
+        try:
+            versions = [*map(_VERSION, weights)]
+        except RuntimeError:  # tensors made in inference mode count no changes
+            versions = [0 if weight.is_inference() else weight._version for weight in weights]
+        trained = torch.is_grad_enabled() and [weight.requires_grad for weight in weights]
+        return self._is_hooked, trained, [*map(Tensor.data_ptr, weights)], versions
+
+    def _made(self, given: Sequence[Tensor], pictures: Sequence[Tensor]) -> tuple[Program, list[Size]] | None:
+        """A program for inputs of this size and dtype, and the shapes of its results; None where the graph must run."""
+        weights = [*self.parameters()]
+        if any(w.dtype != given[0].dtype or (w.requires_grad and torch.is_grad_enabled()) for w in weights):
+            return None
+        graph = self.graph.graph
+        taken = [node for node in graph.nodes if node.op == "placeholder"]  # among the others, where first read
+        known = {node: (Made(), tuple(x.shape)) for node, x in zip(taken, given, strict=True)}
+        for node in graph.nodes:
+            if node.op not in ("placeholder", "output"):
+                note(self.graph, node, known, {})
+                if node not in known:
+                    return None
+        (output,) = (node for node in graph.nodes if node.op == "output")
+        returned = [known[node] for node in output.all_input_nodes]
+        steps, numbers = steps_of([known[node][0] for node in taken], [made for made, _ in returned])
+        outputs = [numbers[made] for made, _ in returned]
+        if min(outputs) < len(given) or len({*outputs}) < len(outputs):
+            return None
+        return Program(pictures, steps, outputs, self._objects()), [shape for _, shape in returned]
+
+    def _objects(self) -> list[tuple[int, int]]:
+        """Where `_state` looks, (address, bytes): Python's objects, PyTorch's tensors and their storages."""
+        held = [(id(layer), 64) for layer in self._weights]
+        for weight in self.parameters():
+            held += [(id(weight), 64), (weight._cdata, 192), (weight.untyped_storage()._cdata, 64)]
+        return held
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_programs": {}, "_seen": ()}
