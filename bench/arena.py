@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 from torch import Tensor, nn
 
+import sepwise
 from bench.history import BUILT, code_fingerprint
+from bench.process import ROOT
 from sepwise import records
 from sepwise.conversion import recover
 from sepwise.errors import SepwiseError
-
-ROOT = Path(__file__).resolve().parents[1]
 
 
 def run(
@@ -45,9 +45,9 @@ def run(
 
 
 @cache
-def code() -> str:
-    """What the results depend on: the rooms that convert and run, and the compiled library."""
-    return code_fingerprint((*BUILT, "src/sepwise/measure"))
+def code(compiled: bool = False) -> str:
+    """What the results depend on: the rooms that convert and run; where kernels decide, the compiled library, too."""
+    return code_fingerprint(BUILT, packages=sepwise.__path__ if compiled else ())
 
 
 def in_own_process(

@@ -102,7 +102,12 @@ def measure(args: argparse.Namespace) -> None:
     names = chosen(args.networks, args.all)
     done = {key_of(r.about) for r in read(args.results) if r.value != "no memory"}
     for number, name in enumerate(names, start=1):
-        asked = {"network": name, "code": code(), "timm": metadata.version("timm"), "threads": args.threads}
+        asked = {
+            "network": name,
+            "code": code(compiled=True),
+            "timm": metadata.version("timm"),
+            "threads": args.threads,
+        }
         if key_of(asked) in done:
             continue
         print(f"{number} of {len(names)}: {name}", file=sys.stderr, end=" ", flush=True)

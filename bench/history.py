@@ -41,10 +41,12 @@ class Series:
 
 
 ASKED = ("bench/candidates", "bench/worker.py", "bench/answer.py")
+GEOMETRY = "src/sepwise/geometry.py"
 RUNNING = ("torch", "onnxruntime", "openvino")
-OPS = Series("ops.latency", ("shapes", "workload", "dtype", "threads"), ("src/sepwise/ops", *ASKED), RUNNING)
+OPS = Series("ops.latency", ("shapes", "workload", "dtype", "threads"), (GEOMETRY, "src/sepwise/ops", *ASKED), RUNNING)
 NETWORK = ("network", "batch", "dtype", "threads")
-BUILT = tuple(f"src/sepwise/{room}" for room in ("ops", "factor", "nn", "zoo", "graph", "fusion", "conversion"))
+ROOMS = ("ops", "factor", "nn", "zoo", "measure", "graph", "fusion", "conversion")
+BUILT = (GEOMETRY, *(f"src/sepwise/{room}" for room in ROOMS))
 WRITTEN = ("bench/networks.py", "bench/prepared.py", "bench/plans")
 MODELS = Series("models.latency", NETWORK, (*BUILT, *WRITTEN, *ASKED), (*RUNNING, "timm", "onnxscript"))
 MEMORY = replace(MODELS, what="models.memory", code=(*MODELS.code, "bench/memory.py"))

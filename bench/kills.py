@@ -51,9 +51,7 @@ def killed(args: argparse.Namespace, folder: Path) -> dict[str, int]:
     command += ["--seeds", str(args.seeds), "--data", args.data, "--results", str(folder)]
     recipe, moments, kills, in_trial = named(args.recipe), random.Random(0), 0, 0
     while kills < args.kills:
-        process = subprocess.Popen(
-            command, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
+        process = _started(command)
         time.sleep(moments.uniform(args.least, args.most))
         if process.poll() is not None:
             print("the recipe finished before all kills: give more --seeds", file=sys.stderr)

@@ -81,7 +81,6 @@ struct Weights {
 // What a kernel needs of its host.
 struct Host {
   // Runs job(context, 0), ..., job(context, jobs - 1), each once, on at most `threads` threads; returns when all are done.
-  // Job 0 on the calling thread, which runs no other job before it.
   void (*parallel)(int64_t jobs, void (*job)(void* context, int64_t index), void* context);
   int64_t threads;
   // This thread's memory for as long as the thread lives: at least `bytes`, aligned to 4096; contents are kept only

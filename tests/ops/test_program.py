@@ -19,39 +19,39 @@ from sepwise.ops.separable_conv2d.schema import operators
 pytestmark = pytest.mark.skipif(native.PROBLEM is not None, reason=native.PROBLEM or "")
 
 
-def draw(*size: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> Tensor:
+def seeded(*size: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> Tensor:
     x = torch.randn(size, generator=torch.Generator().manual_seed(seed)).to(dtype)
     return x.contiguous(memory_format=torch.channels_last) if x.dim() == 4 else x
 
 
 def pointwise(channels: int, out: int, seed: int = 1, **options) -> Layer:
     dtype = options.pop("dtype", torch.float32)
-    weights = {"pointwise": draw(out, channels, 1, 1, seed=seed, dtype=dtype) / channels**0.5}
-    return Layer({**weights, "bias": draw(out, seed=seed + 1, dtype=dtype)}, **options)
+    weights = {"pointwise": seeded(out, channels, 1, 1, seed=seed, dtype=dtype) / channels**0.5}
+    return Layer({**weights, "bias": seeded(out, seed=seed + 1, dtype=dtype)}, **options)
 
 
 def pair(channels: int, out: int, stride: int = 1, seed: int = 3, dtype: torch.dtype = torch.float32) -> Layer:
     weights = {
-        "depthwise": draw(channels, 1, 3, 3, seed=seed, dtype=dtype) / 3,
-        "pointwise": draw(out, channels, 1, 1, seed=seed + 1, dtype=dtype) / channels**0.5,
-        "bias": draw(out, seed=seed + 2, dtype=dtype),
+        "depthwise": seeded(channels, 1, 3, 3, seed=seed, dtype=dtype) / 3,
+        "pointwise": seeded(out, channels, 1, 1, seed=seed + 1, dtype=dtype) / channels**0.5,
+        "bias": seeded(out, seed=seed + 2, dtype=dtype),
     }
     return Layer(weights, Geometry.of((3, 3), stride, "same"), between="relu6", activation="hardswish")
 
 
 def inverted(channels: int, wide: int, epsilon: float | None = None, seed: int = 9) -> Layer:
     weights = {
-        "expand": draw(wide, channels, 1, 1, seed=seed) / channels**0.5,
-        "expand_bias": draw(wide, seed=seed + 1),
-        "depthwise": draw(wide, 1, 3, 3, seed=seed + 2) / 3,
-        "depthwise_bias": draw(wide, seed=seed + 3),
-        "pointwise": draw(channels, wide, 1, 1, seed=seed + 4) / wide**0.5,
+        "expand": seeded(wide, channels, 1, 1, seed=seed) / channels**0.5,
+        "expand_bias": seeded(wide, seed=seed + 1),
+        "depthwise": seeded(wide, 1, 3, 3, seed=seed + 2) / 3,
+        "depthwise_bias": seeded(wide, seed=seed + 3),
+        "pointwise": seeded(channels, wide, 1, 1, seed=seed + 4) / wide**0.5,
     }
     return Layer(weights, Geometry.of((3, 3), 1, 1), "relu6", "silu", epsilon)
 
 
 def dense(channels: int, out: int, seed: int = 20) -> Layer:
-    weights = {"pointwise": draw(out, channels, 3, 3, seed=seed) / 3, "bias": draw(out, seed=seed + 1)}
+    weights = {"pointwise": seeded(out, channels, 3, 3, seed=seed) / 3, "bias": seeded(out, seed=seed + 1)}
     return Layer(weights, Geometry.of((3, 3), 2, 1), activation="relu")
 
 
@@ -109,7 +109,7 @@ def network(dtype: torch.dtype = torch.float32) -> list[Step]:
 @pytest.mark.parametrize(("dtype", "bound"), [(torch.float32, 1e-6), (torch.bfloat16, 1e-2)], ids=str)
 def test_the_same_as_one_step_at_a_time(size, dtype, bound, threads):
     batch, height, width = size
-    x, steps = draw(batch, 5, height, width, dtype=dtype), network(dtype)
+    x, steps = seeded(batch, 5, height, width, dtype=dtype), network(dtype)
     torch.set_num_threads(threads)
     wanted = one_at_a_time([x], steps)
     for returned in ([8], [3, 5, 8], [7], [6, 1]):  # what is returned does not lie among the rest
@@ -120,7 +120,7 @@ def test_the_same_as_one_step_at_a_time(size, dtype, bound, threads):
 
 
 def test_every_kind_of_layer_and_two_tensors_given():
-    given = [draw(2, 6, 11, 10), draw(2, 6, 11, 10, seed=5)]
+    given = [seeded(2, 6, 11, 10), seeded(2, 6, 11, 10, seed=5)]
     steps = [
         Step(0, 1, inverted(6, 36)),
         Step(2, 0, inverted(6, 36, epsilon=1e-3)),
@@ -136,10 +136,10 @@ def chain(channels: int, wide: int, out: int, first: tuple[int, int], second: tu
     """Two dense convolutions, each padded such that the size stays."""
     dtype = options.pop("dtype", torch.float32)
     weights = {
-        "expand": draw(wide, channels, *first, seed=50, dtype=dtype) / (channels * prod(first)) ** 0.5,
-        "expand_bias": draw(wide, seed=51, dtype=dtype),
-        "pointwise": draw(out, wide, *second, seed=52, dtype=dtype) / (wide * prod(second)) ** 0.5,
-        "bias": draw(out, seed=53, dtype=dtype),
+        "expand": seeded(wide, channels, *first, seed=50, dtype=dtype) / (channels * prod(first)) ** 0.5,
+        "expand_bias": seeded(wide, seed=51, dtype=dtype),
+        "pointwise": seeded(out, wide, *second, seed=52, dtype=dtype) / (wide * prod(second)) ** 0.5,
+        "bias": seeded(out, seed=53, dtype=dtype),
     }
     geometry = Geometry.of(second, options.pop("stride", 1), "same")
     return Layer(weights, geometry, "relu", expand_geometry=Geometry.of(first, 1, "same"), **options)
@@ -149,7 +149,7 @@ def chain(channels: int, wide: int, out: int, first: tuple[int, int], second: tu
 @pytest.mark.parametrize(("dtype", "bound"), [(torch.float32, 1e-6), (torch.bfloat16, 1e-2)], ids=str)
 def test_two_dense_convolutions_in_one_step(size, dtype, bound):
     batch, height, width = size
-    x = draw(batch, 5, height, width, dtype=dtype)
+    x = seeded(batch, 5, height, width, dtype=dtype)
     steps = [
         Step(0, layer=chain(5, 64, 16, (1, 3), (3, 1), dtype=dtype)),
         Step(1, layer=chain(16, 40, 16, (4, 2), (2, 5), activation="silu", dtype=dtype), residual=1),
@@ -168,9 +168,9 @@ def test_two_dense_convolutions_in_one_step(size, dtype, bound):
 )
 @pytest.mark.parametrize("second", ["dense", "depthwise"])
 def test_a_stem_in_one_step_with_what_follows(geometry, second):
-    x, layer = draw(2, 5, 17, 60), chain(5, 24, 9, (3, 3), (3, 3), stride=2)
+    x, layer = seeded(2, 5, 17, 60), chain(5, 24, 9, (3, 3), (3, 3), stride=2)
     if second == "depthwise":
-        weights = {"depthwise": draw(24, 1, 3, 3, seed=60), "pointwise": draw(9, 24, 1, 1, seed=61)}
+        weights = {"depthwise": seeded(24, 1, 3, 3, seed=60), "pointwise": seeded(9, 24, 1, 1, seed=61)}
         layer = replace(layer, weights={**layer.weights, **weights}, between="silu")
     steps = [Step(0, layer=replace(layer, expand_geometry=geometry))]
     torch.testing.assert_close(Program([x], steps, [1])([x])[0], one_at_a_time([x], steps)[1], rtol=1e-5, atol=1e-5)
@@ -179,11 +179,11 @@ def test_a_stem_in_one_step_with_what_follows(geometry, second):
 def test_what_expands_is_of_its_geometry():
     layer = chain(5, 8, 4, (3, 3), (3, 1))
     with pytest.raises(ShapeError, match=r"expand is \(8, 5, 3, 3\); its geometry has a kernel of \(1, 1\)"):
-        Program([draw(1, 5, 9, 9)], [Step(0, layer=replace(layer, expand_geometry=None))], [1])
+        Program([seeded(1, 5, 9, 9)], [Step(0, layer=replace(layer, expand_geometry=None))], [1])
 
 
 def test_a_kernel_larger_than_its_picture_expands_nothing():
-    layer, x = chain(5, 8, 4, (3, 3), (3, 1)), draw(1, 5, 2, 9)
+    layer, x = chain(5, 8, 4, (3, 3), (3, 1)), seeded(1, 5, 2, 9)
     with pytest.raises((RuntimeError, ShapeError), match="would be empty"):
         Program([x], [Step(0, layer=replace(layer, expand_geometry=Geometry.of((3, 3))))], [1])
 
@@ -192,7 +192,7 @@ def test_a_kernel_larger_than_its_picture_expands_nothing():
 @pytest.mark.parametrize("kernel", [(3, 1), (1, 3), (3, 3)], ids=str)
 def test_long_sums_in_parts(size, kernel):
     """More than 192 products each: no worse than what stock PyTorch makes of them."""
-    x, weight = draw(1, 300, *size), draw(33, 300, *kernel, seed=7)
+    x, weight = seeded(1, 300, *size), seeded(33, 300, *kernel, seed=7)
     layer = Layer({"pointwise": weight}, Geometry.of(kernel, 1, "same"))
     truth = F.conv2d(x.double(), weight.double(), padding="same")
     ours, stock = Program([x], [Step(0, layer=layer)], [1])([x])[0], F.conv2d(x, weight, padding="same")
@@ -203,11 +203,11 @@ def bare(
     channels: int, expanded: int = 0, seed: int = 30, dtype: torch.dtype = torch.float32, stride: int = 1
 ) -> Layer:
     weights = {
-        "depthwise": draw(channels, 1, 5, 5, seed=seed, dtype=dtype) / 5,
-        "depthwise_bias": draw(channels, seed=seed + 1, dtype=dtype),
+        "depthwise": seeded(channels, 1, 5, 5, seed=seed, dtype=dtype) / 5,
+        "depthwise_bias": seeded(channels, seed=seed + 1, dtype=dtype),
     }
     if expanded:
-        weights |= {"expand": draw(channels, expanded, 1, 1, seed=seed + 2, dtype=dtype) / expanded**0.5}
+        weights |= {"expand": seeded(channels, expanded, 1, 1, seed=seed + 2, dtype=dtype) / expanded**0.5}
     return Layer(weights, Geometry.of((5, 5), stride, 2), "relu6" if expanded else None, "hardswish")
 
 
@@ -217,7 +217,7 @@ def bare(
 @pytest.mark.parametrize(("dtype", "bound"), [(torch.float32, 1e-6), (torch.bfloat16, 1e-2)], ids=str)
 def test_squeezed_and_excited(size, channels, dtype, bound, threads):
     batch, height, width = size
-    x = draw(batch, 6, height, width, dtype=dtype)
+    x = seeded(batch, 6, height, width, dtype=dtype)
     steps = [
         Step(0, layer=bare(channels, 6, dtype=dtype, stride=2)),  # 1
         Step(1),  # 2
@@ -239,7 +239,7 @@ def test_squeezed_and_excited(size, channels, dtype, bound, threads):
 
 
 def test_the_mean_is_as_exact_as_that_of_pytorch():
-    x = draw(2, 300, 57, 61) + 100
+    x = seeded(2, 300, 57, 61) + 100
     truth = x.double().mean((2, 3), keepdim=True)
     error = (Program([x], [Step(0)], [1])([x])[0] - truth).abs().max()
     assert error <= 2 * (x.mean((2, 3), keepdim=True) - truth).abs().max() + 1e-5
@@ -248,7 +248,7 @@ def test_the_mean_is_as_exact_as_that_of_pytorch():
 
 
 def test_any_memory_format_is_taken():
-    x = draw(1, 5, 9, 14)
+    x = seeded(1, 5, 9, 14)
     program = Program([x], network(), [8])
     assert torch.equal(program([x.contiguous()])[0], program([x])[0])
 
@@ -259,7 +259,7 @@ def test_random_graphs_never_mix_up_their_memory():
     def below(most: int) -> int:
         return int(torch.randint(most, (1,), generator=random))
 
-    x = draw(1, 4, 6, 5)
+    x = seeded(1, 4, 6, 5)
     for _ in range(40):
         steps = []
         for s in range(1 + below(12)):
@@ -272,7 +272,7 @@ def test_random_graphs_never_mix_up_their_memory():
 
 
 def test_weights_that_changed_unseen_are_noticed():
-    layer, x = pointwise(5, 70), draw(1, 5, 3, 3)
+    layer, x = pointwise(5, 70), seeded(1, 5, 3, 3)
     program = Program([x], [Step(0, layer=layer)], [1])
     assert len(program([x])) == 1
     weight = layer.weights["pointwise"]
@@ -282,10 +282,10 @@ def test_weights_that_changed_unseen_are_noticed():
 
 
 def test_what_does_not_fit_is_refused():
-    x, layer = draw(1, 5, 6, 6), pair(5, 8)
+    x, layer = seeded(1, 5, 6, 6), pair(5, 8)
     program = Program([x], [Step(0, layer=layer)], [1])
     with pytest.raises(RuntimeError, match="another size or dtype"):
-        program([draw(1, 5, 7, 6)])
+        program([seeded(1, 5, 7, 6)])
     with pytest.raises(RuntimeError, match="another size or dtype"):
         program([x.bfloat16()])
     with pytest.raises(RuntimeError, match="expected 1 tensors"):
@@ -293,15 +293,15 @@ def test_what_does_not_fit_is_refused():
     with pytest.raises(RuntimeError, match="a residual must have the size"):
         Program([x], [Step(0, layer=layer, residual=0)], [1])
     with pytest.raises(RuntimeError, match="nothing is added without a pointwise step"):
-        Program([draw(1, 7, 6, 6)], [Step(0, 0, bare(7))], [1])
+        Program([seeded(1, 7, 6, 6)], [Step(0, 0, bare(7))], [1])
     with pytest.raises(RuntimeError, match="nor gated before another one"):
-        Program([x, draw(1, 5, 1, 1)], [Step(0, -1, layer, 1)], [2])
+        Program([x, seeded(1, 5, 1, 1)], [Step(0, -1, layer, 1)], [2])
     with pytest.raises(RuntimeError, match="a gate must have one number for each channel"):
-        Program([x, draw(1, 4, 1, 1)], [Step(0, -1, pointwise(5, 3), 1)], [2])
+        Program([x, seeded(1, 4, 1, 1)], [Step(0, -1, pointwise(5, 3), 1)], [2])
     with pytest.raises(RuntimeError, match="one filter for each channel"):
-        Program([draw(1, 7, 6, 6)], [Step(0, layer=replace(bare(7), activation="relu"))], [1])
+        Program([seeded(1, 7, 6, 6)], [Step(0, layer=replace(bare(7), activation="relu"))], [1])
     with pytest.raises(RuntimeError, match="what is pooled has no weights"):
-        Program([x], [Step(0, layer=Layer({"pointwise": draw(5, 5, 1, 1)}, Geometry.of((2, 2)), pooled=True))], [1])
+        Program([x], [Step(0, layer=Layer({"pointwise": seeded(5, 5, 1, 1)}, Geometry.of((2, 2)), pooled=True))], [1])
     with pytest.raises(RuntimeError, match="only results of steps"):
         Program([x], [Step(0, layer=layer)], [0])
     with pytest.raises(RuntimeError, match="not there yet"):
@@ -311,7 +311,7 @@ def test_what_does_not_fit_is_refused():
 
 
 def test_a_program_that_nobody_holds_is_gone():
-    x = draw(1, 5, 6, 6)
+    x = seeded(1, 5, 6, 6)
     program = Program([x], [Step(0)], [1])
     number = program._number
     del program
@@ -327,7 +327,7 @@ def test_a_program_that_goes_while_somebody_traces_is_no_part_of_the_trace():
             gc.collect()
             return y * 2
 
-    x = draw(2, 4, 5, 5)
+    x = seeded(2, 4, 5, 5)
     programs = [Program([x], [Step(0, layer=pointwise(4, 6))], [1])]
     number = programs[0]._number
     exported = torch.export.export(Forgetful(), (x,), dynamic_shapes=({0: torch.export.Dim.DYNAMIC},), strict=False)
