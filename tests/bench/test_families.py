@@ -116,7 +116,7 @@ def test_what_is_finished_is_not_done_again(tmp_path, monkeypatch):
     families.measure(args)
     families.measure(args)
     assert asked == ["lcnet_050", "lcnet_100", "lcnet_100"]
-    monkeypatch.setattr(families, "code", lambda: "other")
+    monkeypatch.setattr(families, "code", lambda compiled: "other")
     families.measure(args)
     assert asked[3:] == ["lcnet_050", "lcnet_100"]
 
