@@ -53,7 +53,7 @@ MEMORY = replace(MODELS, what="models.memory", code=(*MODELS.code, "bench/memory
 
 
 def code_fingerprint(code: Iterable[str], root: Path = ROOT, packages: Iterable[str] = tuple(sepwise.__path__)) -> str:
-    """A hash of these files and folders, and of the compiled library.
+    """A hash of these files and folders, and of the compiled library in `packages`.
 
     A commit would do, were the tree always clean and the library never older than its sources.
     """

@@ -7,8 +7,9 @@
 namespace sepwise {
 
 // Calls work(context, team) on this thread, while up to `host.threads` - 1 others wait for jobs that are given by way
-// of `team`. `host` runs job 0 on the calling thread, before any other job there; a team does not. Throws what `work` or a job throws. A thread that the machine does not let run is waited for while it has a
-// job, and at the end; other jobs are taken by others.
+// of `team`. `host` runs job 0 on the calling thread, before any other job there; a team does not. Throws what `work` or
+// a job throws. A thread that the machine does not let run is waited for while it has a job, and at the end; other jobs
+// are taken by others.
 void with_team(const Host& host, void (*work)(void* context, const Host& team), void* context);
 
 }  // namespace sepwise
