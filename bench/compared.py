@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from bench.answer import Verdict
 from bench.candidates import OURS
-from bench.measuring import SAME, noisy, quartiles
+from bench.measuring import IDLE_SWITCH, SAME, noisy, quartiles
 from sepwise.records import Record
 
 STOCK = "eager"
@@ -29,6 +29,7 @@ class Compared:
     quartiles     of the same ratios: low, high
     stock_ratio   the same for stock PyTorch
     wrong         implementations of ours that gave a wrong answer or broke, with the sentence
+    missing       peers that were to compete and could not, with the sentence: they broke, or answered wrongly
     noisy         other programs were in the way; it is timed again by the next run
     """
 
@@ -43,6 +44,7 @@ class Compared:
     quartiles: tuple[float, float] | None
     stock_ratio: float | None
     wrong: dict[str, str]
+    missing: dict[str, str]
     noisy: bool
 
     @property
@@ -54,8 +56,14 @@ class Compared:
         return self.stock_ratio is not None and self.stock_ratio < 1 / SLOWER
 
     @property
+    def told(self) -> list[tuple[str, str]]:
+        """What a reader of the table must know of single candidates."""
+        return [*self.wrong.items(), *self.missing.items()]
+
+    @property
     def marks(self) -> str:
-        marks = {"loses": self.loses, "> stock": self.slower_than_stock, "WRONG": self.wrong, "noisy": self.noisy}
+        marks = {"loses": self.loses, "> stock": self.slower_than_stock, "WRONG": self.wrong}
+        marks |= {"peers missing": self.missing, "noisy": self.noisy}
         return ", ".join(mark for mark, holds in marks.items() if holds)
 
 
@@ -88,6 +96,7 @@ def compare(cell: Record, accuracy: str, headline: str, bounds: Mapping[str, flo
         quartiles=(quartiles(ratios)[0], quartiles(ratios)[2]) if ratios else None,
         stock_ratio=median(within_rounds(stock, first)) if stock and first else None,
         wrong={n: e["refused"] for n, e in entries.items() if e["runtime"] == OURS and _broken(e, accuracy)},
+        missing={n: e["refused"] for n, e in entries.items() if e["runtime"] != OURS and _is_missing(e)},
         noisy=noisy(about),
     )
 
@@ -97,6 +106,11 @@ def _broken(entry: dict[str, Any], accuracy: str) -> bool:
     refused, promised = entry.get("refused", ""), entry.get("ours", accuracy)
     harmless = not refused or refused == SAME or refused.startswith("UnsupportedError")
     return not harmless and promised == accuracy
+
+
+def _is_missing(entry: dict[str, Any]) -> bool:
+    refused = entry.get("refused", "")
+    return bool(refused) and not refused.endswith(IDLE_SWITCH)
 
 
 def within_rounds(slow: Sequence[float], fast: Sequence[float]) -> list[float]:

@@ -27,6 +27,7 @@ NOISY = 0.1
 UNSTEADY = 0.1
 HEADLINE = "auto"
 SAME = f"what {HEADLINE!r} runs here, so it is not timed twice"
+IDLE_SWITCH = "the switch does nothing here"
 IDLE = 0.95  # a switch that leaves more than this of the time does nothing
 
 
@@ -151,7 +152,7 @@ def drop_idle_switches(workers: Workers, entries: Mapping[str, Entry], digests: 
             for each in (plain, name) * TRIALS:
                 trials[each] = min(trials[each], workers.measure(runtime, "time", candidate=each)["us"])
             if trials[name] > IDLE * trials[plain]:
-                entries[name].refused = f"same bits as {plain!r} and no faster: the switch does nothing here"
+                entries[name].refused = f"same bits as {plain!r} and no faster: {IDLE_SWITCH}"
 
 
 def time_steadily(workers: Workers, entries: Mapping[str, Entry], rounds: int) -> dict[str, Any]:

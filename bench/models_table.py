@@ -138,7 +138,7 @@ def _timed(cells: Sequence[Record], markdown: bool) -> list[str]:
     for (accuracy, threads, batch), members in grouped(found, _group, _order).items():
         parts.append(heading(f"{accuracy}, {of_threads(threads)}, batch {batch}", markdown))
         parts.append(grid(HEAD, [_cells(row) for row in members], markdown))
-        parts += [f"{row.network}, {name}: {why}" for row in members for name, why in row.wrong.items()]
+        parts += [f"{row.network}, {name}: {why}" for row in members for name, why in row.told]
     summary = [(s.accuracy, str(s.threads), str(s.batch), *s.cells) for s in summaries(found)]
     return [*parts, grid(SUMMARY_HEAD, summary, markdown)]
 

@@ -92,7 +92,7 @@ def render(cells: Sequence[Record], markdown: bool = False) -> str:
         for (shapes, accuracy, threads), members in grouped(found, _group, _order).items():
             parts.append(heading(f"{shapes}, {accuracy}, {of_threads(threads)}", markdown))
             parts.append(grid(HEAD, [_cells(row) for row in members], markdown))
-            parts += [f"{row.name}, {name}: {why}" for row in members for name, why in row.wrong.items()]
+            parts += [f"{row.name}, {name}: {why}" for row in members for name, why in row.told]
         summary = [(s.shapes, s.accuracy, str(s.threads), *s.cells) for s in summaries(found)]
         parts.append(grid(SUMMARY_HEAD, summary, markdown))
     return "\n\n".join([*parts, LEGEND]) if parts else "no records yet: ./run bench ops"

@@ -89,6 +89,7 @@ def network_forms(job: NetworkJob) -> dict[str, Callable[[], nn.Module]]:
         return convert(loaded(job.network, job.folder), Plan({}, batch_norm="fold"))
 
     def laid(make: Callable[[], nn.Module]) -> nn.Module:
+        permit("none")  # torch.export refuses to trace while a candidate's switch is on
         return make().to(DTYPES[job.dtype]).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     found = {"": cache(partial(laid, as_it_is))}
@@ -139,9 +140,6 @@ def picture(job: Job) -> Tensor:
 def candidate(call: Callable[[Tensor], Tensor], x: Tensor, switch: str = "none", chose: str = "") -> Candidate:
     """`call(x)` in inference mode, under a setting of `torch.backends.fp32_precision`."""
 
-    def settle() -> None:
-        torch.backends.fp32_precision = switch  # type: ignore[attr-defined]
-
     def run() -> Tensor:
         with torch.inference_mode():
             return call(x)
@@ -149,7 +147,11 @@ def candidate(call: Callable[[Tensor], Tensor], x: Tensor, switch: str = "none",
     def answer() -> np.ndarray:
         return as_pixels(run().float().numpy())
 
-    return Candidate(run, answer, settle, chose)
+    return Candidate(run, answer, partial(permit, switch), chose)
+
+
+def permit(switch: str) -> None:
+    torch.backends.fp32_precision = switch  # type: ignore[attr-defined]
 
 
 def set_threads(threads: int) -> None:

@@ -149,6 +149,20 @@ def test_a_stock_network_is_made_when_it_is_asked_for_and_once(job, monkeypatch)
     assert len(made) == 1
 
 
+def test_a_stock_network_is_made_without_the_switch_of_another_candidate(job, monkeypatch):
+    """torch.export cannot trace some networks under it, and a peer that cannot be built is not timed."""
+    switches = []
+
+    def noted(model, x):
+        switches.append(torch.backends.fp32_precision)  # type: ignore[attr-defined]
+        return model
+
+    monkeypatch.setattr(pytorch, "stock", noted)
+    pytorch.permit("bf16")
+    pytorch.network_forms(job)[""]()
+    assert switches == ["none"]
+
+
 def test_what_ours_fused_is_told(job):
     assert ours.network_builders(job)[f"fuse, {job.classes[0]}"]().chose.startswith("17 fused, ")
 

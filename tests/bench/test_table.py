@@ -5,7 +5,7 @@ import doctest
 import pytest
 
 from bench import compared, printed, table
-from bench.measuring import SAME
+from bench.measuring import IDLE_SWITCH, SAME
 from bench.table import rows, summaries
 from bench.workload import Workload
 from sepwise.records import Record
@@ -58,6 +58,15 @@ def test_a_row_is_ours_against_the_fastest_peer():
     assert (row.ratio, row.quartiles) == (2.0, (1.75, 2.25))  # of 1.5, 2.5, 2.0
     assert row.stock_ratio == 3.0
     assert not row.loses
+    assert row.missing == {"openvino": "too far from the answer, not timed"}
+    assert "pair, openvino: too far" in table.render([cell(entries)])
+
+
+def test_a_switch_that_does_nothing_is_not_missed():
+    entries = {"auto, highest": ours(10), "eager": peer(20), "eager, tf32 permitted": {"runtime": "eager"}}
+    entries["eager, tf32 permitted"]["refused"] = f"same bits as 'eager' and no faster: {IDLE_SWITCH}"
+    (row,) = rows([cell(entries)])
+    assert (row.missing, row.marks) == ({}, "")
     assert not row.slower_than_stock
     assert row.wrong == {}
 

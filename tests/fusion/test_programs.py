@@ -50,6 +50,20 @@ def test_a_mobile_network_is_one_call():
     torch.testing.assert_close(fused(x), model(x), rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("switch", ["tf32", "bf16"])
+def test_a_switch_for_all_back_ends_leaves_float32_as_it_is(switch):
+    """PyTorch then refuses to say what the older setting is, which stands for "highest"."""
+    model, x = network(), picture()
+    wanted = fuse(model, x)(x)
+    try:
+        torch.backends.fp32_precision = switch  # type: ignore[attr-defined]
+        fused = fuse(model, x)
+        assert calls(fused, x) == 1
+        assert torch.equal(fused(x), wanted)
+    finally:
+        torch.backends.fp32_precision = "none"  # type: ignore[attr-defined]
+
+
 def test_what_follows_a_row_finds_channels_last():
     """One picture reshaped to the shape it has would no longer count as such, and be copied by a pool after the row."""
     model, x = nn.Sequential(*[*network().children()][:5]).eval(), picture()

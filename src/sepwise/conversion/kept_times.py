@@ -19,6 +19,7 @@ from .. import __version__, records
 from ..errors import OutputError
 from ..files import whole_file
 from ..ops import native
+from ..ops.separable_conv2d.cpu import precision_asked
 from .times import Time
 
 FORMAT = "sepwise-times/4"  # goes up, too, when a layer becomes faster or `fuse` makes something else of it
@@ -36,7 +37,7 @@ def conditions() -> str:
     """All that the time of a layer depends on besides the layer."""
     machine = records.machine()
     kernels = "compiled kernels" if native.PROBLEM is None else "no compiled kernels"
-    threads, precision = torch.get_num_threads(), torch.get_float32_matmul_precision()
+    threads, precision = torch.get_num_threads(), precision_asked(compiling=False)
     parts = (machine["processor"], f"{machine['cores']} cores", f"torch {torch.__version__}")
     return " | ".join((*parts, f"sepwise {__version__}", kernels, f"{threads} threads", f"precision {precision}"))
 

@@ -17,6 +17,7 @@ from torch.utils.hooks import RemovableHandle
 from ..graph.rewriting import hooked
 from ..ops.fused_block import runs_compiled
 from ..ops.program import Program
+from ..ops.separable_conv2d.cpu import precision_asked
 from .blocks import Size
 from .program_steps import Known, Made, layer_of, note, read_by, steps_of
 
@@ -115,7 +116,7 @@ class Row(nn.Module):
         now = self._state()
         if now != self._seen:
             self._programs, self._seen = {}, now
-        key = (torch.get_float32_matmul_precision(), given[0].dtype, *(x.shape for x in given))
+        key = (precision_asked(compiling=False), given[0].dtype, *(x.shape for x in given))
         pictures = [x if x.dim() == 4 else x[:, :, None, None] for x in given]
         for _ in range(2):
             made = self._programs.get(key)

@@ -11,6 +11,7 @@ from torch.utils import _pytree as pytree
 
 from ..errors import ModelError
 from ..measure.timing import TOLERANCES
+from ..ops.separable_conv2d.cpu import precision_asked
 from .network import copy_of, sentence
 
 # Largest difference accepted, relative to the largest value of an output. Folding rounds every weight once and sums run
@@ -52,7 +53,7 @@ def judged(found: Any, wanted: Any, model: nn.Module, x: Tensor) -> tuple[float,
 
 def budget_of(dtype: torch.dtype) -> float:
     """The largest relative difference accepted of outputs in `dtype`."""
-    return FLOAT32[torch.get_float32_matmul_precision()] if dtype is torch.float32 else BUDGETS[dtype]
+    return FLOAT32[precision_asked(compiling=False)] if dtype is torch.float32 else BUDGETS[dtype]
 
 
 def own_budget(model: nn.Module, x: Tensor, wanted: Any) -> float:
