@@ -79,6 +79,11 @@ CASES = [
     Case("one short of two vectors", 31, 31, (4, 9), padding=1),
     Case("exact tiles", 64, 128, (14, 14), padding=1, batch=1),
     Case("long reduction", 512, 8, (3, 3), padding=1, batch=1),
+    # More channels than pass a region together: they pass it in parts, the last of which may be shorter.
+    Case("parts of channels", 200, 3, (8, 11), (5, 5), padding=2, stride=2, batch=1),
+    Case("parts of channels, equal", 256, 3, (5, 9), (5, 5), padding=2, stride=2, batch=1),
+    Case("parts of channels, multiplier 2", 70, 40, (16, 41), multiplier=2, padding=1, stride=5),
+    Case("parts of channels, any kernel", 200, 3, (8, 9), (6, 6), padding=3, stride=3, batch=1),
     Case("one output channel", 19, 1, (6, 7), padding=1),
     Case("three output channels", 8, 3, (6, 7), padding=1),
     # Pictures: a block is up to 8 neighbouring outputs of one row, a tile some 50 outputs across rows and pictures.
@@ -190,6 +195,11 @@ STEPS = [
         bare=True,
         bias=False,
     ),
+    # Whole vectors that lie in y as in a tile; and where rows of a region lie apart in y.
+    Block("bare, whole vectors", 64, 64, (9, 11), padding=1, between="relu", bare=True, bias=False),
+    Block("bare, whole vectors, wide", 64, 64, (5, 75), padding=1, bare=True, bias=False, batch=1),
+    Block("bare, whole vectors in parts", 256, 256, (5, 9), (5, 5), padding=2, stride=2, bare=True, bias=False),
+    Block("bare, whole vectors, expanded", 96, 96, (9, 10), padding=1, expanded=8, bare=True, bias=False),
     Block("bare, expanded, wide", 18, 18, (3, 300), padding=1, expanded=5, between="silu", bare=True, bias=False),
     Block("pooled", 40, 40, (9, 11), padding=1, stride=2, **POOLED),
     Block("pooled, 2 x 2", 64, 64, (6, 40), (2, 2), stride=2, batch=2, **POOLED),

@@ -46,6 +46,7 @@ struct DepthwiseCall {
   const float* more_weights;  // of C::Rows
   Ending ending;  // between the steps
   int64_t pixel_bytes, line_bytes;  // of x
+  int64_t full = 0, rest = 0;       // blocks of channels, and channels beside them
 };
 
 struct Block {
@@ -163,20 +164,20 @@ static __attribute__((noinline)) void depthwise_rest(const DepthwiseCall& call, 
   }
 }
 
-// All channels of one block of pixels.
+// Some channels of one block of pixels.
 template <class C, class G, int COLUMNS, bool EDGE>
 static __attribute__((noinline)) void depthwise_pixels(const DepthwiseCall& call, const Block& block, int64_t row_bytes) {
   constexpr int width = 2 * C::V::L;
   const Conv& conv = *call.conv;
   const int64_t filter = ChannelOrder<C>::filter(conv);
-  const int64_t multiplier = conv.multiplier, full = conv.channels / width, rest = conv.channels % width;
+  const int64_t multiplier = conv.multiplier;
   const float* weights = call.weights;
   char* out = block.out;
   int64_t channel_bytes = 0;
-  for (int64_t b = 0; b < full; b++, channel_bytes += width * C::Input::bytes)
+  for (int64_t b = 0; b < call.full; b++, channel_bytes += width * C::Input::bytes)
     for (int64_t j = 0; j < multiplier; j++, weights += filter, out += width * C::Mid::bytes)
       depthwise_block<C, G, COLUMNS, EDGE, 2, false>(call, block, weights, channel_bytes, width, out, row_bytes);
-  if (rest) depthwise_rest<C, G, COLUMNS>(call, block, weights, rest, channel_bytes, out, row_bytes);
+  if (call.rest) depthwise_rest<C, G, COLUMNS>(call, block, weights, call.rest, channel_bytes, out, row_bytes);
 }
 
 using DepthwisePixels = void (*)(const DepthwiseCall&, const Block&, int64_t row_bytes);
@@ -264,10 +265,10 @@ struct RowsOf<C> {
   using type = typename C::Rows;
 };
 
-// All pixels of a region, into rows 0, 1, ... of the tile. Blocks below each other follow each other: they share x.
+// Some channels of all pixels of a region. Blocks below each other follow each other: they share x.
 template <class C>
-void depthwise_region(const DepthwiseCall& call, const DepthwiseKernel& kernel, const char* x, const Region& region,
-                      Tile tile) {
+void depthwise_some(const DepthwiseCall& call, const DepthwiseKernel& kernel, const char* x, const Region& region,
+                    Tile tile) {
   char* out = tile.data;
   using Rows = typename RowsOf<C>::type;
   const bool by_pairs = Rows::can(call);
@@ -294,6 +295,37 @@ void depthwise_region(const DepthwiseCall& call, const DepthwiseKernel& kernel, 
     }
     out += same * piece.length * tile.row_bytes;
     i += same;
+  }
+}
+
+// How many blocks of channels pass a region together. All, unless what a block of pixels reads of them would leave the
+// nearest cache before the block below reads it again.
+template <class C>
+int64_t blocks_together(const DepthwiseCall& call, const DepthwiseKernel& kernel, int64_t blocks) {
+  constexpr int64_t near = 40 * 1024, share = 16 * 1024;
+  const Conv& conv = *call.conv;
+  if (RowsOf<C>::type::can(call)) return blocks;  // two rows at a time, of all channels
+  const int64_t reach = (kernel.columns - 1) * conv.stride_w + (conv.kernel_w - 1) * conv.dilation_w + 1;
+  const int64_t bytes = reach * conv.kernel_h * ChannelOrder<C>::width * C::Input::bytes;
+  if (blocks * bytes <= near) return blocks;
+  return ceil_divide(blocks, ceil_divide(blocks, bytes < share ? share / bytes : 1));
+}
+
+// All pixels of a region, into rows 0, 1, ... of the tile.
+template <class C>
+void depthwise_region(const DepthwiseCall& whole, const DepthwiseKernel& kernel, const char* x, const Region& region,
+                      Tile tile) {
+  using Order = ChannelOrder<C>;
+  const Order order(*whole.conv);
+  const int64_t blocks = order.blocks(), together = blocks_together<C>(whole, kernel, blocks);
+  DepthwiseCall call = whole;
+  for (int64_t begin = 0; begin < blocks; begin += together) {
+    const bool ends = begin + together >= blocks;
+    call.full = ends ? order.full - begin : together, call.rest = ends ? order.rest : 0;
+    depthwise_some<C>(call, kernel, x, region, tile);
+    call.weights += together * order.multiplier * Order::filter(*whole.conv);
+    x += together * Order::width * C::Input::bytes;
+    tile.data += together * order.multiplier * Order::width * C::Mid::bytes;
   }
 }
 

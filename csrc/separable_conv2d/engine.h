@@ -135,6 +135,14 @@ struct Run {
     return task->conv.gathered ? dense.bytes(pixels, matmul.row_bytes) : pixels * matmul.row_bytes;
   }
 
+  // Whether these pixels of y, where nothing follows the depthwise step, lie as rows of the tile do.
+  bool is_tile(char* const* out, int64_t pixels) const {
+    const Conv& conv = task->conv;
+    const int64_t pixel_bytes = conv.channels * C::Output::bytes;
+    return C::Input::keeps_order && C::Mid::bytes == C::Output::bytes && conv.bare && !conv.pooled &&
+           conv.channels % ChannelOrder<C>::width == 0 && out[pixels - 1] - out[0] == (pixels - 1) * pixel_bytes;
+  }
+
   // `x`: what the step with a kernel reads. `is_last`: of this thread's tiles.
   void tile(const Region& region, const char* x, Tile memory, Ahead& ahead, bool is_last, int64_t slice = 0) {
     const Conv& conv = task->conv;
@@ -151,6 +159,8 @@ struct Run {
     if (conv.gathered)
       return dense.multiply(picture, region, memory, matmul, part, out, channels, ahead, after);
     if (conv.pooled) return pool_region<C>(depthwise, x, region, out);
+    if (is_tile(out, pixels))
+      return depthwise_region<C>(depthwise, depthwise_kernel, x, region, {out[0], conv.channels * C::Output::bytes});
     if (conv.has_depthwise())
       depthwise_region<C>(depthwise, depthwise_kernel, x, region, memory);
     else
