@@ -139,7 +139,7 @@ struct Run {
   bool is_tile(char* const* out, int64_t pixels) const {
     const Conv& conv = task->conv;
     const int64_t pixel_bytes = conv.channels * C::Output::bytes;
-    return C::Input::keeps_order && C::Mid::bytes == C::Output::bytes && conv.bare && !conv.pooled &&
+    return C::Input::keeps_order && C::Mid::bytes == C::Output::bytes && conv.bare &&
            conv.channels % ChannelOrder<C>::width == 0 && out[pixels - 1] - out[0] == (pixels - 1) * pixel_bytes;
   }
 

@@ -58,6 +58,8 @@ def test_a_row_is_ours_against_the_fastest_peer():
     assert (row.ratio, row.quartiles) == (2.0, (1.75, 2.25))  # of 1.5, 2.5, 2.0
     assert row.stock_ratio == 3.0
     assert not row.loses
+    assert not row.slower_than_stock
+    assert row.wrong == {}
     assert row.missing == {"openvino": "too far from the answer, not timed"}
     assert "pair, openvino: too far" in table.render([cell(entries)])
 
@@ -67,8 +69,6 @@ def test_a_switch_that_does_nothing_is_not_missed():
     entries["eager, tf32 permitted"]["refused"] = f"same bits as 'eager' and no faster: {IDLE_SWITCH}"
     (row,) = rows([cell(entries)])
     assert (row.missing, row.marks) == ({}, "")
-    assert not row.slower_than_stock
-    assert row.wrong == {}
 
 
 def test_a_peer_competes_where_it_is_accurate_enough():

@@ -14,7 +14,7 @@ from torch import nn
 import sepwise
 from sepwise.conversion import planning, survey, totals_of
 from sepwise.conversion.clock import Clock, planned_network
-from sepwise.conversion.kept_times import KeptTimes, cache_folder
+from sepwise.conversion.kept_times import FORMAT, KeptTimes, cache_folder
 from sepwise.conversion.plan import Plan
 from sepwise.conversion.planner import plan_from
 from sepwise.conversion.planning import CORRECTIONS, TOLERANCE, plan_for_latency
@@ -126,7 +126,7 @@ def test_kept_times_belong_to_their_conditions(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "damage", ["", "{", "[]", '{"format": "sepwise-times/0", "times": {}}', "negative", '{"format": "sepwise-times/4"}']
+    "damage", ["", "{", "[]", '{"format": "sepwise-times/0", "times": {}}', "negative", json.dumps({"format": FORMAT})]
 )
 def test_a_damaged_file_is_set_aside(tmp_path, damage):
     path = tmp_path / "times.json"
@@ -139,7 +139,7 @@ def test_a_damaged_file_is_set_aside(tmp_path, damage):
     assert fresh.get("layer") is None
     assert (tmp_path / "times.json.damaged").read_text() == text
     fresh.put({"other": Time(1.0, "stock")})
-    assert json.loads(path.read_text())["format"] == "sepwise-times/4"
+    assert json.loads(path.read_text())["format"] == FORMAT
 
 
 def test_a_place_that_cannot_be_written_is_told(tmp_path):
