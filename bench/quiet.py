@@ -14,6 +14,7 @@ from sepwise.errors import SepwiseError
 PAUSE_SECONDS = 0.030
 PATIENCE_SECONDS = 1.0
 STEP_SECONDS = 0.004
+LONGEST_SECONDS = 0.3  # at real-time priority: of each second Linux keeps a twentieth from such threads
 ASLEEP = 0.02  # of a step: bookkeeping, not a spinning thread
 
 

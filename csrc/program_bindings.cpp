@@ -14,8 +14,8 @@ namespace {
 
 using torch::headeronly::MemoryFormat;
 
-// What was read of weights when they were packed. Changes that PyTorch counts are known to whoever asks for the run;
-// those that it does not count (`.data`, NumPy) change whole weights as a rule, and so these lines of memory.
+// What was read of weights when they were packed. Changes in place that PyTorch counts are known to whoever asks for the
+// run; those that it does not count (of `.data`, by NumPy) change whole weights as a rule, and so these lines of memory.
 struct Sample {
   static constexpr int64_t most = 64;
   const char* at;
@@ -33,10 +33,18 @@ struct Sample {
   }
 };
 
+// A weight as its owner has it, the memory it had when it was packed, and that memory itself.
+struct Weight {
+  Tensor owned;
+  const void* data;
+  Tensor kept;
+  bool stays() const { return owned.const_data_ptr() == data; }
+};
+
 struct Held {
   Program program;
   ScalarType type;
-  std::vector<Tensor> weights;
+  std::vector<Weight> weights;
   std::vector<Sample> samples;
   std::vector<const char*> objects;  // lines of memory that the caller looks at before it calls again
 };
@@ -144,7 +152,7 @@ int64_t make_program(std::vector<Tensor> given, std::vector<Tensor> weights, std
                     "sepwise::make_program: only results of steps can be returned");
   program.finish(std::move(returned));
   for (const Tensor& weight : weights) {
-    held->weights.push_back(alias(weight));
+    held->weights.push_back({weight, weight.const_data_ptr(), alias(weight)});
     const int64_t bytes = weight.numel() * static_cast<int64_t>(weight.element_size());
     const char* data = static_cast<const char*>(weight.const_data_ptr());
     held->samples.emplace_back(data, bytes);
@@ -167,6 +175,8 @@ std::vector<Tensor> run_program(std::vector<Tensor> given, int64_t number) {
     STD_TORCH_CHECK(found != programs().end(), "sepwise::run_program: there is no program ", number);
     held = found->second;
   }
+  for (const Weight& weight : held->weights)
+    if (!weight.stays()) return {};
   for (const Sample& sample : held->samples)
     if (!sample.holds()) return {};
   const Program& program = held->program;
@@ -193,6 +203,7 @@ std::vector<Tensor> run_program(std::vector<Tensor> given, int64_t number) {
   program.run(from, to, memory.mutable_data_ptr(), host());
   // A call fills the caches with weights. What will be looked at before the next one comes back while Python goes on.
   for (const char* line : held->objects) __builtin_prefetch(line, 0, 2);
+  for (const Weight& weight : held->weights) __builtin_prefetch(weight.owned.get(), 0, 2);
   for (const Sample& sample : held->samples) sample.come_nearer();
   return results;
 }

@@ -3,6 +3,7 @@
 import os
 import signal
 import time
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -27,6 +28,24 @@ def switches():
 
 def job(dtype="float32", classes=("highest", "high"), implementations=("auto", "split", "absent")):
     return Job(PAIR, draw(PAIR, dtype), dtype, 1, tuple(classes), tuple(implementations))
+
+
+def test_long_blocks_go_without_priority_once_they_are_known(monkeypatch):
+    """Linux would hold them up for a twentieth of each second, and each would count as disturbed."""
+    favoured = []
+
+    @contextmanager
+    def realtime():
+        favoured.append(candidate)
+        yield
+
+    monkeypatch.setattr(quiet, "realtime", realtime)
+    bench = worker.Bench(None)
+    for candidate, seconds in (("short", 0.0), ("long", quiet.LONGEST_SECONDS)):
+        bench.candidates[candidate] = Candidate(lambda seconds=seconds: time.sleep(seconds), lambda: np.zeros(1))
+        for _ in range(3):
+            bench.time(candidate, realtime=True)
+    assert favoured == ["short", "short", "short", "long"]
 
 
 def test_a_block_warms_up_and_gives_the_median():

@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import copy
-import operator
 import warnings
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, fx, nn
 from torch.fx.passes.infra.partitioner import CapabilityBasedPartitioner
 from torch.fx.passes.operator_support import OperatorSupportBase
-from torch.utils.hooks import RemovableHandle
 
-from ..graph.rewriting import hooked
 from ..ops.fused_block import runs_compiled
 from ..ops.program import Program
 from ..ops.separable_conv2d.cpu import precision_asked
 from .blocks import Size
+from .changes import Changes, count_together
 from .program_steps import Known, Made, layer_of, note, read_by, steps_of
 
-_VERSION = operator.attrgetter("_version")
 KEPT = 8  # programs of one row of layers, for inputs of as many sizes
 
 
@@ -78,6 +75,34 @@ class Rowed(nn.Module):
         super().__init__()
         self.network = network
         self._rows = (rows,)  # in a tuple: its modules are those of `network`
+        self._watch()
+
+    def _watch(self) -> None:
+        rows = self._all_rows()
+        counted = count_together(self.network) if rows else []
+        for row in rows:
+            row.changes = Changes(row.layers, counted)
+
+    def _all_rows(self) -> list[Row]:
+        (rows,) = self._rows
+        return [] if rows is None else [row for row in rows.modules() if isinstance(row, Row)]
+
+    def _apply(self, *arguments: Any, **named: Any) -> Self:
+        self._forget()
+        return super()._apply(*arguments, **named)
+
+    def _load_from_state_dict(self, *arguments: Any, **named: Any) -> None:
+        self._forget()
+        super()._load_from_state_dict(*arguments, **named)
+
+    def _forget(self) -> None:
+        """Drop all programs: they hold tensors, and PyTorch swaps none that somebody else holds."""
+        for row in self._all_rows():
+            row.forget()
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self._watch()
 
     def forward(self, x: Tensor) -> Any:
         (rows,) = self._rows
@@ -104,16 +129,20 @@ class Row(nn.Module):
     def __init__(self, graph: fx.GraphModule) -> None:
         super().__init__()
         self.graph = graph
-        self._layers = [graph.get_submodule(str(n.target)) for n in graph.graph.nodes if n.op == "call_module"]
-        self._weights = [layer._parameters for layer in self._layers]
-        self._hooks, self._is_hooked = -1, False
+        self.layers = [graph.get_submodule(str(n.target)) for n in graph.graph.nodes if n.op == "call_module"]
+        self.changes = Changes(self.layers)
+        self.forget()
+
+    def forget(self) -> None:
+        """All programs, and what was seen of the weights."""
         self._programs: dict[Any, tuple[Program, list[Size]]] = {}
         self._seen: tuple[Any, ...] = ()
+        self.changes.look_again()
 
     def forward(self, *given: Tensor) -> Any:
         if not runs_compiled(*given):
             return self.graph(*given)
-        now = self._state()
+        now = self.changes.state()
         if now != self._seen:
             self._programs, self._seen = {}, now
         key = (precision_asked(compiling=False), given[0].dtype, *(x.shape for x in given))
@@ -121,6 +150,8 @@ class Row(nn.Module):
         for _ in range(2):
             made = self._programs.get(key)
             if made is None:
+                self.changes.look_again()
+                self._seen = self.changes.state()
                 made = self._made(given, pictures)
                 if made is None:
                     break
@@ -135,21 +166,6 @@ class Row(nn.Module):
                 return found[0] if len(found) == 1 else tuple(found)
             self._programs.pop(key, None)
         return self.graph(*given)
-
-    def _state(self) -> tuple[Any, ...]:
-        """Differs whenever a program may have to be made anew.
-
-        Looked at in every call, when the last one has filled the caches with weights: it touches little memory.
-        """
-        if self._hooks != RemovableHandle.next_id or self._is_hooked:  # counts all hooks, whatever they hang on
-            self._hooks, self._is_hooked = RemovableHandle.next_id, any(map(hooked, self._layers))
-        weights = [weight for layer in self._weights for weight in layer.values() if weight is not None]
-        try:
-            versions = [*map(_VERSION, weights)]
-        except RuntimeError:  # tensors made in inference mode count no changes
-            versions = [0 if weight.is_inference() else weight._version for weight in weights]
-        trained = torch.is_grad_enabled() and [weight.requires_grad for weight in weights]
-        return self._is_hooked, trained, [*map(Tensor.data_ptr, weights)], versions
 
     def _made(self, given: Sequence[Tensor], pictures: Sequence[Tensor]) -> tuple[Program, list[Size]] | None:
         """A program for inputs of this size and dtype, and the shapes of its results; None where the graph must run."""
@@ -173,11 +189,15 @@ class Row(nn.Module):
         return Program(pictures, steps, outputs, self._objects()), [shape for _, shape in returned]
 
     def _objects(self) -> list[tuple[int, int]]:
-        """Where `_state` looks, (address, bytes): Python's objects, PyTorch's tensors and their storages."""
-        held = [(id(layer), 64) for layer in self._weights]
-        for weight in self.parameters():
-            held += [(id(weight), 64), (weight._cdata, 192), (weight.untyped_storage()._cdata, 64)]
+        """What is looked at before a call, (address, bytes): Python's objects, PyTorch's tensors and their storages."""
+        held = [(id(weight), 64) for weight in self.changes.told_by]
+        for weight in self.changes.weights:
+            held += [(weight._cdata, 192), (weight.untyped_storage()._cdata, 64)]
         return held
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_programs": {}, "_seen": ()}
+        return {**self.__dict__, "_programs": {}, "_seen": (), "changes": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self.changes = Changes(self.layers)

@@ -1,0 +1,249 @@
+"""Changes of weights are noticed, however they come about, and one number tells of those in place."""
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from plain_networks import settle
+from torch import Tensor, nn
+
+from sepwise.fusion import fuse
+from sepwise.fusion.changes import Changes, Parameters, count_together
+from sepwise.fusion.programs import Row, Rowed
+from sepwise.ops import native
+from sepwise.saving import load_fused, save_fused
+
+needs_kernels = pytest.mark.skipif(native.PROBLEM is not None, reason=native.PROBLEM or "")
+
+
+def network() -> nn.Module:
+    layers = [
+        nn.Conv2d(3, 16, 3, 2, 1),
+        nn.ReLU(),
+        nn.Conv2d(16, 16, 3, 1, 1, groups=16),
+        nn.Conv2d(16, 40, 1),
+        nn.ReLU(),
+    ]
+    return settle(nn.Sequential(*layers, nn.Conv2d(40, 8, 1)))
+
+
+PICTURE = torch.randn(1, 3, 17, 17, generator=torch.Generator().manual_seed(0))
+
+
+def rows_of(fused: Rowed) -> list[Row]:
+    (rows,) = fused._rows
+    assert rows is not None
+    return [row for row in rows.modules() if isinstance(row, Row)]
+
+
+def told_by_one(fused: Rowed) -> bool:
+    fused(PICTURE)
+    return all(len(row.changes.told_by) == 1 < len(row.changes.weights) for row in rows_of(fused))
+
+
+def same(fused: Rowed, x: Tensor = PICTURE) -> bool:
+    return torch.allclose(fused(x), fused.network(x.contiguous(memory_format=torch.channels_last)), 1e-6, 1e-6)
+
+
+def weight_of(fused: Rowed) -> tuple[nn.Module, Tensor]:
+    """A layer with a weight of 40 x 16 numbers, so that most are neither in its first nor in its last 64 bytes."""
+    (found,) = {
+        (m, w) for m in fused.network.modules() for w in m._parameters.values() if w is not None and w.numel() == 640
+    }
+    return found
+
+
+def in_place(fused: Rowed) -> None:
+    with torch.no_grad():
+        weight_of(fused)[1][20, 5] += 3
+
+
+def of_a_view(fused: Rowed) -> None:
+    weight_of(fused)[1].detach()[20, 5] += 3
+
+
+def other_memory(fused: Rowed) -> None:
+    weight = weight_of(fused)[1]
+    value = weight.detach().clone()
+    value[20, 5] += 3
+    weight.data = value
+
+
+def replaced(fused: Rowed) -> None:
+    layer, weight = weight_of(fused)
+    value = weight.detach().clone()
+    value[20, 5] += 3
+    (name,) = (name for name, held in layer._parameters.items() if held is weight)
+    setattr(layer, name, nn.Parameter(value, requires_grad=False))
+
+
+def loaded(fused: Rowed, assign: bool = False) -> None:
+    state = copy.deepcopy(fused.state_dict())
+    (name,) = (name for name, value in state.items() if value.numel() == 640)
+    state[name][20, 5] += 3
+    fused.load_state_dict(state, assign=assign)
+
+
+def assigned(fused: Rowed) -> None:
+    loaded(fused, assign=True)
+
+
+def loaded_and_swapped(fused: Rowed) -> None:
+    before = torch.__future__.get_swap_module_params_on_conversion()
+    try:
+        torch.__future__.set_swap_module_params_on_conversion(True)
+        loaded(fused)
+    finally:
+        torch.__future__.set_swap_module_params_on_conversion(before)
+
+
+def fresh(fused: Rowed) -> Rowed:
+    return fused
+
+
+def there_and_back(fused: Rowed) -> Rowed:
+    return fused.double().float()
+
+
+def swapped(fused: Rowed) -> Rowed:
+    before = torch.__future__.get_swap_module_params_on_conversion()
+    try:
+        torch.__future__.set_swap_module_params_on_conversion(True)
+        return fused.double().float()
+    finally:
+        torch.__future__.set_swap_module_params_on_conversion(before)
+
+
+def overwritten(fused: Rowed) -> Rowed:
+    before = torch.__future__.get_overwrite_module_params_on_conversion()
+    try:
+        torch.__future__.set_overwrite_module_params_on_conversion(True)
+        return fused.double().float()
+    finally:
+        torch.__future__.set_overwrite_module_params_on_conversion(before)
+
+
+@needs_kernels
+@pytest.mark.parametrize("change", [in_place, of_a_view, other_memory, replaced, loaded, assigned, loaded_and_swapped])
+@pytest.mark.parametrize("way", [fresh, copy.deepcopy, there_and_back, swapped, overwritten])
+def test_one_number_in_the_middle_of_a_weight(change, way: Callable[[Rowed], Rowed]):
+    fused = fuse(network(), PICTURE)
+    before = fused(PICTURE).clone()
+    fused = way(fused)
+    assert torch.allclose(fused(PICTURE), before, 1e-6, 1e-6)
+    for _ in range(2):
+        before = fused(PICTURE).clone()
+        change(fused)
+        assert same(fused)
+        assert not torch.allclose(fused(PICTURE), before, rtol=1e-3)
+
+
+@needs_kernels
+@pytest.mark.parametrize("way", [fresh, copy.deepcopy, there_and_back])
+def test_one_number_tells_of_all_weights(way):
+    fused = way(fuse(network(), PICTURE))
+    assert told_by_one(fused)
+    in_place(fused)
+    assert told_by_one(fused)
+
+
+@needs_kernels
+def test_one_number_tells_of_a_loaded_network(tmp_path):
+    save_fused(fuse(network(), PICTURE), PICTURE, tmp_path / "fused.pt2")
+    found = load_fused(tmp_path / "fused.pt2")
+    (rowed,) = (module for module in found.modules() if isinstance(module, Rowed))
+    assert told_by_one(rowed)
+
+
+@needs_kernels
+@pytest.mark.parametrize("way", [swapped, overwritten, assigned, loaded_and_swapped])
+def test_weights_that_are_no_longer_counted_together_are_looked_at_one_by_one(way):
+    fused = fuse(network(), PICTURE)
+    way(fused)
+    fused(PICTURE)
+    assert all(len(row.changes.told_by) == len(row.changes.weights) for row in rows_of(fused))
+
+
+@needs_kernels
+def test_weights_for_one_call():
+    fused = fuse(network(), PICTURE)
+    before = fused(PICTURE).clone()
+    others = {name: value * 1.5 for name, value in fused.state_dict().items()}
+    found = torch.func.functional_call(fused, others, (PICTURE,))
+    assert not torch.allclose(found, before, rtol=1e-2)
+    assert torch.equal(fused(PICTURE), before)
+
+
+@needs_kernels
+def test_of_networks_made_in_inference_mode_every_change_that_can_be_seen_is():
+    with torch.inference_mode():
+        fused = fuse(network(), PICTURE)
+        before = fused(PICTURE).clone()
+        weight_of(fused)[1].mul_(2)
+        assert same(fused)
+        assert not torch.allclose(fused(PICTURE), before, rtol=1e-2)
+
+
+CHANGES: dict[str, Callable[[dict[str, Any]], object]] = {
+    "set": lambda d: d.__setitem__("a", 2),
+    "new": lambda d: d.__setitem__("b", 2),
+    "deleted": lambda d: d.__delitem__("a"),
+    "joined": lambda d: d.__ior__({"b": 1}),
+    "cleared": lambda d: d.clear(),
+    "taken": lambda d: d.pop("a"),
+    "last taken": lambda d: d.popitem(),
+    "default": lambda d: d.setdefault("b", 3),
+    "updated": lambda d: d.update(b=3),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_every_change_of_a_dictionary_is_noted(change):
+    plain, noted = {"a": 1}, Parameters({"a": 1})
+    before = Parameters.last_change
+    assert noted == plain
+    assert "a" in noted
+    assert [*noted.items()] == [*plain.items()]
+    assert Parameters.last_change is before
+    change(plain)
+    change(noted)
+    assert noted == plain
+    assert Parameters.last_change is not before
+
+
+def test_changes_of_others_are_none_of_these():
+    layer, other = nn.Conv2d(2, 3, 1), nn.Linear(2, 2)
+    changes, theirs = Changes([layer], count_together(layer)), Changes([other])
+    state, weights = changes.state(), changes.weights
+    assert (len(weights), len(changes.told_by)) == (2, 1)
+    before = theirs.state()
+    other.weight = nn.Parameter(torch.zeros(2, 2))
+    assert theirs.state() != before
+    assert changes.state() == state
+    layer.requires_grad_(False)
+    assert changes.state() != state
+    with torch.no_grad():
+        state = changes.state()
+        assert layer.bias is not None
+        layer.bias[1] = 7
+        assert changes.state() != state
+
+
+def test_counted_together_they_are_what_they_were():
+    first, second = nn.Linear(3, 3), nn.Linear(3, 3)
+    first.weight = second.weight
+    first.bias.requires_grad_(False)
+    first.bias.mark = "kept"  # type: ignore[union-attr]
+    network = nn.Sequential(first, second, nn.BatchNorm1d(3))
+    state = {name: (value.data_ptr(), value.clone()) for name, value in network.state_dict().items()}
+    assert len(count_together(network)) == 5
+    for name, value in network.state_dict().items():
+        assert value.data_ptr() == state[name][0]
+        assert torch.equal(value, state[name][1])
+    assert first.weight is second.weight
+    assert [w.requires_grad for w in network.parameters()] == [True, False, True, True, True]
+    assert first.bias.mark == "kept"  # type: ignore[union-attr]
+    network(torch.randn(4, 3)).square().sum().backward()
+    assert first.weight.grad is not None
