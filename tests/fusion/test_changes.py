@@ -216,19 +216,19 @@ def test_every_change_of_a_dictionary_is_noted(change):
 def test_changes_of_others_are_none_of_these():
     layer, other = nn.Conv2d(2, 3, 1), nn.Linear(2, 2)
     changes, theirs = Changes([layer], count_together(layer)), Changes([other])
-    state, weights = changes.state(), changes.weights
+    state, weights = changes.mark(), changes.weights
     assert (len(weights), len(changes.told_by)) == (2, 1)
-    before = theirs.state()
+    before = theirs.mark()
     other.weight = nn.Parameter(torch.zeros(2, 2))
-    assert theirs.state() != before
-    assert changes.state() == state
+    assert theirs.mark() != before
+    assert changes.mark() == state
     layer.requires_grad_(False)
-    assert changes.state() != state
+    assert changes.mark() != state
     with torch.no_grad():
-        state = changes.state()
+        state = changes.mark()
         assert layer.bias is not None
         layer.bias[1] = 7
-        assert changes.state() != state
+        assert changes.mark() != state
 
 
 def test_counted_together_they_are_what_they_were():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -36,21 +35,27 @@ for _name in ("__setitem__", "__delitem__", "__ior__", "clear", "pop", "popitem"
     setattr(Parameters, _name, _noted(getattr(dict, _name)))
 
 
-class _Read(NamedTuple):
-    """What was read of layers. Put in its place at once, so that threads see all of it or nothing."""
+class Look(NamedTuple):
+    """What was seen of layers. Put in its place at once, so that threads see all of it or nothing.
 
-    after: object  # the last change before
+    As long as `after`, `hooks` and `version` are what they were, so is the mark, unless gradients are asked for.
+    """
+
+    mark: object
+    after: object  # the last change of a dictionary before
+    hooks: int  # how many were ever made, whatever they hang on
+    told_by: Tensor | None  # whose version tells of all weights; None where each has to be asked
+    version: int
+    state: tuple[Any, ...]
     weights: list[Tensor]
-    which: object  # another one whenever `weights` are others
-    told_by: list[Tensor]  # whose versions tell of changes in place of them all
 
 
 class Changes:
-    """A state of layers that differs whenever what was made of their weights may have to be made anew.
+    """Of some layers: a mark that is another object whenever what was made of their weights may have to be made anew.
 
-    It differs where parameters were replaced or changed in place, where hooks came or went, and where gradients are
-    asked for. It does not tell where tensors were given other memory (`.data`) or changed behind PyTorch's back:
-    whoever keeps their addresses sees that.
+    It changes where parameters are replaced or changed in place, where hooks come or go, and where gradients are asked
+    for. It does not tell where tensors were given other memory (`.data`) or changed behind PyTorch's back: whoever
+    keeps their addresses sees that.
 
     layers     whose `_parameters` are replaced by dictionaries that note changes
     counted    weights that `count_together` made: one number then tells of all of them
@@ -61,45 +66,40 @@ class Changes:
         for layer in layers:
             if not isinstance(layer._parameters, Parameters):
                 layer._parameters = Parameters(layer._parameters)
-        self._hooks, self._is_hooked = -1, False
         self.look_again()
 
     def look_again(self) -> None:
         """Trust nothing that was seen before."""
-        self._read = _Read(None, [], None, [])
+        self.last = Look(object(), None, -1, None, -1, (), [])
 
     @property
     def weights(self) -> list[Tensor]:
-        return self._read.weights
+        """As they were seen last."""
+        return self.last.weights
 
     @property
     def told_by(self) -> list[Tensor]:
         """The weights that are looked at."""
-        return self._read.told_by
+        return self.last.weights if self.last.told_by is None else [self.last.told_by]
 
-    def state(self) -> tuple[Any, ...]:
-        if self._hooks != RemovableHandle.next_id or self._is_hooked:  # counts all hooks, whatever they hang on
-            self._hooks, self._is_hooked = RemovableHandle.next_id, any(map(hooked, self._layers))
-        after, weights, which, told_by = self._read
-        if after is not Parameters.last_change:
-            self._read = _, weights, which, told_by = self._again(weights, which)
-        trained = torch.is_grad_enabled() and [weight.requires_grad for weight in weights]
-        return self._is_hooked, trained, which, _versions(told_by)
+    def mark(self) -> object:
+        """Looks at every weight. Who is in a hurry compares `last` with what is there, and asks where it differs."""
+        self.last = self._look(self.last)
+        return self.last.mark
 
-    def _again(self, before: list[Tensor], which: object) -> _Read:
-        after = Parameters.last_change  # before they are read: what changes meanwhile is read once more
+    def _look(self, last: Look) -> Look:
+        after, hooks = Parameters.last_change, RemovableHandle.next_id  # first: what changes meanwhile is seen later
         found = [weight for layer in self._layers for weight in layer._parameters.values() if weight is not None]
         weights: list[Tensor] = [*found]
-        if len(weights) != len(before) or any(map(operator.is_not, weights, before)):
-            which = object()
-        versions = {*_versions(weights)}
-        together = len(versions) == 1 and min(versions) >= FIRST and {w._cdata for w in weights} <= self._counted
-        return _Read(after, weights, which, weights[:1] if together else weights)
-
-
-def _versions(weights: Sequence[Tensor]) -> list[int]:
-    """How often each was changed in place; tensors made in inference mode do not count that."""
-    return [0 if weight.is_inference() else weight._version for weight in weights]
+        versions = [0 if weight.is_inference() else weight._version for weight in weights]  # they count no changes
+        trained = torch.is_grad_enabled() and any(weight.requires_grad for weight in weights)
+        is_hooked = any(map(hooked, self._layers))
+        state = [*map(id, weights)], versions, trained, is_hooked
+        one = len({*versions}) == 1 and versions[0] >= FIRST
+        together = one and {weight._cdata for weight in weights} <= self._counted
+        told_by = weights[0] if together and not is_hooked else None  # a hook may go without being counted
+        mark = last.mark if state == last.state else object()
+        return Look(mark, after, hooks, told_by, versions[0] if together else -1, state, weights)
 
 
 def count_together(network: nn.Module) -> list[Tensor]:

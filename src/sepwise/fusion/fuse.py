@@ -95,11 +95,8 @@ class FusedNetwork(Rowed):
         report: FusionReport,
         rows: nn.Module | None = None,
     ) -> None:
-        super().__init__(network, rows)
-        self.memory_format, self.report = memory_format, report
-
-    def forward(self, x: Tensor) -> Any:
-        return super().forward(x if self.memory_format is None else x.contiguous(memory_format=self.memory_format))
+        super().__init__(network, rows, memory_format)
+        self.report = report
 
 
 def fuse(

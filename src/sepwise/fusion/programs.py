@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import copy
+import operator
 import warnings
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import torch
 from torch import Tensor, fx, nn
+from torch.autograd import forward_ad
 from torch.fx.passes.infra.partitioner import CapabilityBasedPartitioner
 from torch.fx.passes.operator_support import OperatorSupportBase
+from torch.utils.hooks import RemovableHandle
 
 from ..ops.fused_block import runs_compiled
 from ..ops.program import Program
 from ..ops.separable_conv2d.cpu import precision_asked
 from .blocks import Size
-from .changes import Changes, count_together
+from .changes import Changes, Parameters, count_together
 from .program_steps import Known, Made, layer_of, note, read_by, steps_of
 
+_KIND = operator.attrgetter("dtype", "shape", "is_cpu")
 KEPT = 8  # programs of one row of layers, for inputs of as many sizes
 
 
@@ -67,13 +71,16 @@ def programmed(network: fx.GraphModule, sizes: Mapping[fx.Node, Size], stock: Co
 class Rowed(nn.Module):
     """A network, computed in rows of layers where nobody follows what it does.
 
-    network    a `torch.fx.GraphModule`
-    rows       the same computation by the same modules with rows of layers as one call; None: there are no rows
+    network          a `torch.fx.GraphModule`
+    rows             the same computation by the same modules with rows of layers as one call; None: there are no rows
+    memory_format    what an input is brought into first; None: inputs are taken as they come
     """
 
-    def __init__(self, network: fx.GraphModule, rows: nn.Module | None) -> None:
+    def __init__(
+        self, network: fx.GraphModule, rows: nn.Module | None, memory_format: torch.memory_format | None = None
+    ) -> None:
         super().__init__()
-        self.network = network
+        self.network, self.memory_format = network, memory_format
         self._rows = (rows,)  # in a tuple: its modules are those of `network`
         self._watch()
 
@@ -105,10 +112,12 @@ class Rowed(nn.Module):
         self._watch()
 
     def forward(self, x: Tensor) -> Any:
+        if self.memory_format is not None:
+            x = x.contiguous(memory_format=self.memory_format)
         (rows,) = self._rows
-        if rows is None or torch.compiler.is_compiling() or torch.jit.is_tracing():  # type: ignore[reportPrivateImportUsage]
+        if rows is None or torch.compiler.is_compiling() or torch._C._is_tracing():
             return self.network(x)
-        return rows(x)
+        return rows.forward(x)
 
 
 def _only(network: fx.GraphModule) -> nn.Module:
@@ -117,6 +126,18 @@ def _only(network: fx.GraphModule) -> nn.Module:
     row = network.get_submodule(str(called[0].target)) if called[0].op == "call_module" else None
     alone = len(called) == 1 and called[0].args == (given,) and output.args == (called[0],)
     return row if isinstance(row, Row) and alone else network
+
+
+class _Ready(NamedTuple):
+    """A program for inputs of some sizes."""
+
+    program: Program
+    shapes: list[Size]  # of what it returns
+    plain: bool  # whether pictures are all that it is given, and returns one value
+
+
+def _pictures(given: Sequence[Tensor]) -> list[Tensor]:
+    return [x if x.dim() == 4 else x[:, :, None, None] for x in given]
 
 
 class Row(nn.Module):
@@ -135,40 +156,64 @@ class Row(nn.Module):
 
     def forget(self) -> None:
         """All programs, and what was seen of the weights."""
-        self._programs: dict[Any, tuple[Program, list[Size]]] = {}
-        self._seen: tuple[Any, ...] = ()
+        self._programs: dict[Any, _Ready] = {}
+        self._seen: object = None
         self.changes.look_again()
 
     def forward(self, *given: Tensor) -> Any:
+        # The short way calls next to nothing that is written in Python. A call drives the interpreter from the caches,
+        # and each of its functions comes back at the price of a small layer.
+        look = self.changes.last
+        if (
+            look.mark is self._seen
+            and look.told_by is not None
+            and look.told_by._version == look.version
+            and look.after is Parameters.last_change
+            and look.hooks == RemovableHandle.next_id
+            and not torch.is_grad_enabled()
+            and not torch.is_autocast_enabled("cpu")
+            and not torch._C._are_functorch_transforms_active()
+            and forward_ad._current_level < 0
+        ):
+            try:
+                ready = self._programs.get((torch._C._get_float32_matmul_precision(), *map(_KIND, given)))
+            except RuntimeError:  # see precision_asked
+                ready = None
+            if ready is not None and ready.plain:
+                results = ready.program(given)
+                if results:
+                    (y,), (shape,) = results, ready.shapes
+                    return y if y.shape == shape else y.reshape(shape)
+        return self._forward(given)
+
+    def _forward(self, given: Sequence[Tensor]) -> Any:
         if not runs_compiled(*given):
             return self.graph(*given)
-        now = self.changes.state()
-        if now != self._seen:
-            self._programs, self._seen = {}, now
-        key = (precision_asked(compiling=False), given[0].dtype, *(x.shape for x in given))
-        pictures = [x if x.dim() == 4 else x[:, :, None, None] for x in given]
+        mark = self.changes.mark()
+        if mark is not self._seen:
+            self._programs, self._seen = {}, mark
+        key = precision_asked(compiling=False), *map(_KIND, given)
         for _ in range(2):
-            made = self._programs.get(key)
-            if made is None:
+            ready = self._programs.get(key)
+            if ready is None:
                 self.changes.look_again()
-                self._seen = self.changes.state()
-                made = self._made(given, pictures)
-                if made is None:
+                self._seen = self.changes.mark()
+                ready = self._made(given)
+                if ready is None:
                     break
                 while len(self._programs) >= KEPT:
                     self._programs.pop(next(iter(self._programs)), None)
-                self._programs[key] = made
-            program, shapes = made
-            results = program(pictures)
+                self._programs[key] = ready
+            results = ready.program(_pictures(given))
             if results:
                 # Reshaped to the shape that it has, one picture would no longer count as channels_last.
-                found = [y if y.shape == s else y.reshape(s) for y, s in zip(results, shapes, strict=True)]
+                found = [y if y.shape == s else y.reshape(s) for y, s in zip(results, ready.shapes, strict=True)]
                 return found[0] if len(found) == 1 else tuple(found)
             self._programs.pop(key, None)
         return self.graph(*given)
 
-    def _made(self, given: Sequence[Tensor], pictures: Sequence[Tensor]) -> tuple[Program, list[Size]] | None:
-        """A program for inputs of this size and dtype, and the shapes of its results; None where the graph must run."""
+    def _made(self, given: Sequence[Tensor]) -> _Ready | None:
+        """A program for inputs of this size and dtype; None where the graph must run."""
         weights = [*self.parameters()]
         if any(w.dtype != given[0].dtype or (w.requires_grad and torch.is_grad_enabled()) for w in weights):
             return None
@@ -186,7 +231,9 @@ class Row(nn.Module):
         outputs = [numbers[made] for made, _ in returned]
         if min(outputs) < len(given) or len({*outputs}) < len(outputs):
             return None
-        return Program(pictures, steps, outputs, self._objects()), [shape for _, shape in returned]
+        program = Program(_pictures(given), steps, outputs, self._objects())
+        plain = len(returned) == 1 and all(x.dim() == 4 for x in given)
+        return _Ready(program, [shape for _, shape in returned], plain)
 
     def _objects(self) -> list[tuple[int, int]]:
         """What is looked at before a call, (address, bytes): Python's objects, PyTorch's tensors and their storages."""
@@ -196,7 +243,7 @@ class Row(nn.Module):
         return held
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_programs": {}, "_seen": (), "changes": None}
+        return {**self.__dict__, "_programs": {}, "_seen": None, "changes": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)

@@ -159,10 +159,10 @@ class Program:
         looked_at = [number for pair in objects for number in pair]
         told_of = told.weights, told.steps, told.epsilons, list(returned), looked_at
         number = operators.make_program.default(list(given), *told_of)
-        self._number = number
+        self._number, self._run = number, operators.run_program.default
         self._end = weakref.finalize(self, native.drop_program, number)
 
     def __call__(self, given: Sequence[Tensor]) -> list[Tensor]:
         """The values returned, in channels_last; none of them where weights are seen to be no longer what they were."""
         with torch._C._AutoDispatchBelowAutograd():
-            return operators.run_program.default(list(given), self._number)
+            return self._run(list(given), self._number)
