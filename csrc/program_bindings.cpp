@@ -33,19 +33,19 @@ struct Sample {
   }
 };
 
-// A weight as its owner has it, the memory it had when it was packed, and that memory itself.
-struct Weight {
-  Tensor owned;
+// A tensor as its owner has it, and the memory that it had.
+struct Watched {
+  Tensor tensor;
   const void* data;
-  Tensor kept;
-  bool stays() const { return owned.const_data_ptr() == data; }
+  bool stays() const { return tensor.const_data_ptr() == data; }
 };
 
 struct Held {
   Program program;
   ScalarType type;
-  std::vector<Weight> weights;
+  std::vector<Tensor> weights;  // what samples point to, whatever becomes of the tensors that were given
   std::vector<Sample> samples;
+  std::vector<Watched> watched;
   std::vector<const char*> objects;  // lines of memory that the caller looks at before it calls again
 };
 
@@ -114,8 +114,9 @@ bool same(const Value& a, const Value& b) {
 // `given`: tensors of the size and dtype that the program will be run with. `steps`: for each its source, residual and
 // gate, whether it is a layer (1) or not (0), and the numbers of the layer. `objects`: addresses and bytes of what the caller
 // looks at before it calls again; they may be stale. Returns the number of the program.
-int64_t make_program(std::vector<Tensor> given, std::vector<Tensor> weights, std::vector<int64_t> steps,
-                     std::vector<double> epsilons, std::vector<int64_t> returned, std::vector<int64_t> objects) {
+int64_t make_program(std::vector<Tensor> given, std::vector<Tensor> weights, std::vector<Tensor> watched,
+                     std::vector<int64_t> steps, std::vector<double> epsilons, std::vector<int64_t> returned,
+                     std::vector<int64_t> objects) {
   STD_TORCH_CHECK(!given.empty() && !returned.empty(), "sepwise::make_program: nothing is given, or nothing returned");
   const ScalarType type = given[0].scalar_type();
   std::vector<Value> values;
@@ -123,7 +124,7 @@ int64_t make_program(std::vector<Tensor> given, std::vector<Tensor> weights, std
     STD_TORCH_CHECK(x.scalar_type() == type, "sepwise::make_program: all that is given must have one dtype");
     values.push_back(value_of(x));
   }
-  auto held = std::make_shared<Held>(Held{Program(type_of(type), std::move(values)), type, {}, {}, {}});
+  auto held = std::make_shared<Held>(Held{Program(type_of(type), std::move(values)), type, {}, {}, {}, {}});
   Program& program = held->program;
   for (Reader reader(steps); !reader.at_end();) {
     Step step;
@@ -152,12 +153,13 @@ int64_t make_program(std::vector<Tensor> given, std::vector<Tensor> weights, std
                     "sepwise::make_program: only results of steps can be returned");
   program.finish(std::move(returned));
   for (const Tensor& weight : weights) {
-    held->weights.push_back({weight, weight.const_data_ptr(), alias(weight)});
+    held->weights.push_back(alias(weight));
     const int64_t bytes = weight.numel() * static_cast<int64_t>(weight.element_size());
     const char* data = static_cast<const char*>(weight.const_data_ptr());
     held->samples.emplace_back(data, bytes);
     if (bytes > Sample::most) held->samples.emplace_back(data + bytes - Sample::most, Sample::most);
   }
+  for (const Tensor& tensor : watched) held->watched.push_back({tensor, tensor.const_data_ptr()});
   for (size_t i = 0; i + 1 < objects.size(); i += 2)
     for (int64_t line = objects[i] / 64; line * 64 < objects[i] + objects[i + 1]; line++)
       held->objects.push_back(reinterpret_cast<const char*>(line * 64));
@@ -175,8 +177,8 @@ std::vector<Tensor> run_program(std::vector<Tensor> given, int64_t number) {
     STD_TORCH_CHECK(found != programs().end(), "sepwise::run_program: there is no program ", number);
     held = found->second;
   }
-  for (const Weight& weight : held->weights)
-    if (!weight.stays()) return {};
+  for (const Watched& watched : held->watched)
+    if (!watched.stays()) return {};
   for (const Sample& sample : held->samples)
     if (!sample.holds()) return {};
   const Program& program = held->program;
@@ -203,7 +205,7 @@ std::vector<Tensor> run_program(std::vector<Tensor> given, int64_t number) {
   program.run(from, to, memory.mutable_data_ptr(), host());
   // A call fills the caches with weights. What will be looked at before the next one comes back while Python goes on.
   for (const char* line : held->objects) __builtin_prefetch(line, 0, 2);
-  for (const Weight& weight : held->weights) __builtin_prefetch(weight.owned.get(), 0, 2);
+  for (const Watched& watched : held->watched) __builtin_prefetch(watched.tensor.get(), 0, 2);
   for (const Sample& sample : held->samples) sample.come_nearer();
   return results;
 }
@@ -215,13 +217,17 @@ std::vector<Tensor> run_program(std::vector<Tensor> given, int64_t number) {
 // garbage, and if that is while somebody traces a network, an operator would become a part of what is traced.
 extern "C" __attribute__((visibility("default"))) void sepwise_drop_program(int64_t number) {
   using namespace sepwise;
+  std::shared_ptr<const Held> dropped;  // goes after the lock: with a tensor may go an object of Python's
   const std::lock_guard<std::mutex> lock(mutex);
-  programs().erase(number);
+  const auto found = programs().find(number);
+  if (found == programs().end()) return;
+  dropped = std::move(found->second);
+  programs().erase(found);
 }
 
 STABLE_TORCH_LIBRARY_FRAGMENT(sepwise, m) {
-  m.def("make_program(Tensor[] given, Tensor[] weights, int[] steps, float[] epsilons, int[] returned, int[] objects) "
-        "-> int");
+  m.def("make_program(Tensor[] given, Tensor[] weights, Tensor[] watched, int[] steps, float[] epsilons, "
+        "int[] returned, int[] objects) -> int");
   m.def("run_program(Tensor[] given, int program) -> Tensor[]");
 }
 

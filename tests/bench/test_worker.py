@@ -30,22 +30,28 @@ def job(dtype="float32", classes=("highest", "high"), implementations=("auto", "
     return Job(PAIR, draw(PAIR, dtype), dtype, 1, tuple(classes), tuple(implementations))
 
 
-def test_long_blocks_go_without_priority_once_they_are_known(monkeypatch):
+def test_long_blocks_go_without_priority(monkeypatch, tmp_path):
     """Linux would hold them up for a twentieth of each second, and each would count as disturbed."""
     favoured = []
 
     @contextmanager
     def realtime():
-        favoured.append(candidate)
+        favoured.append(name)
         yield
 
+    made = {"short": 0.0, "long": 0.5 * quiet.LONGEST_SECONDS}
+    candidates = {
+        name: lambda seconds=seconds: Candidate(lambda: time.sleep(seconds), lambda: np.zeros(1))
+        for name, seconds in made.items()
+    }
     monkeypatch.setattr(quiet, "realtime", realtime)
+    monkeypatch.setattr(worker, "builders", lambda *_, **__: candidates)
     bench = worker.Bench(None)
-    for candidate, seconds in (("short", 0.0), ("long", quiet.LONGEST_SECONDS)):
-        bench.candidates[candidate] = Candidate(lambda seconds=seconds: time.sleep(seconds), lambda: np.zeros(1))
-        for _ in range(3):
-            bench.time(candidate, realtime=True)
-    assert favoured == ["short", "short", "short", "long"]
+    bench.build("pair", str(tmp_path))
+    for name in made:
+        bench.time(name, realtime=True)
+        bench.time(name, realtime=False)
+    assert favoured == ["short"]
 
 
 def test_a_block_warms_up_and_gives_the_median():

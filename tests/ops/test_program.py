@@ -305,9 +305,9 @@ def test_what_does_not_fit_is_refused():
     with pytest.raises(RuntimeError, match="only results of steps"):
         Program([x], [Step(0, layer=layer)], [0])
     with pytest.raises(RuntimeError, match="not there yet"):
-        operators.make_program([x], [], [1, -1, 0], [], [1], [])
+        operators.make_program([x], [], [], [1, -1, 0], [], [1], [])
     with pytest.raises(RuntimeError, match="end too early"):
-        operators.make_program([x], [], [0, -1], [], [1], [])
+        operators.make_program([x], [], [], [0, -1], [], [1], [])
 
 
 def test_a_program_that_nobody_holds_is_gone():

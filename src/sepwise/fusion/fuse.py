@@ -18,11 +18,12 @@ from ..ops import keep_freed_memory
 from .activation import activations_of
 from .blocks import Block, find_blocks, sizes_of
 from .chains import find_chains
+from .changes import count_together
 from .lifting import lift_steps
 from .opening import open_layers
 from .parallel import merge_parallel
 from .pixelwise import write_pixelwise
-from .programs import Rowed, programmed
+from .programs import Rowed, programmed, rows_of
 from .scales import write_scales
 from .timed import NEARLY, is_faster, set_ways
 
@@ -192,12 +193,15 @@ def _rows(network: fx.GraphModule, example: Tensor, slower: dict[str, float]) ->
 
     slower    layers left to PyTorch: those that turn out faster in a row are taken from it and set to our kernels
     """
-    sizes = sizes_of(network, example)
-    best = programmed(network, sizes, slower)
+    sizes, one = sizes_of(network, example), count_together(network)
+    best = programmed(network, sizes, slower, one)
     for most in (NEARLY, inf):
         tried = [name for name, ratio in slower.items() if ratio < most]
-        longer = programmed(network, sizes, {*slower} - {*tried}) if tried else None
-        if longer is None or not is_faster(longer, network if best is None else best, example):
+        longer = programmed(network, sizes, {*slower} - {*tried}, one) if tried else None
+        faster = longer is not None and is_faster(longer, network if best is None else best, example)
+        for row in (*rows_of(best), *rows_of(longer)):
+            row.forget()  # what is not kept lives until the garbage is collected
+        if not faster:
             continue
         best = longer
         for name in tried:

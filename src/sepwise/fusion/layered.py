@@ -15,6 +15,7 @@ from ..nn import FusedBlock
 from ..nn.fused import WEIGHTS
 from ..ops.separable_conv2d.schema import geometry_of, operators
 from .blocks import Size
+from .changes import count_together
 from .programs import Rowed, programmed
 
 LINEAR = torch.ops.aten.linear.default
@@ -37,7 +38,7 @@ def layered(program: fx.GraphModule) -> Rowed:
     program.recompile()
     values = {node: node.meta.get("val") for node in program.graph.nodes}
     sizes = {node: _size(value) for node, value in values.items() if isinstance(value, Tensor)}
-    return Rowed(program, programmed(program, sizes, ()))
+    return Rowed(program, programmed(program, sizes, (), count_together(program)))
 
 
 def _size(value: Tensor) -> Size:

@@ -207,9 +207,11 @@ def layer_of(graph: fx.GraphModule, node: fx.Node) -> Layer | None:
 
 @torch.no_grad()
 def _is_linear(module: nn.Linear) -> bool:
-    """Whether a layer does what its class says, be it of a class of its own (timm's) or not."""
+    """Whether a layer, timm's or another one, does what its class says, with weights that it holds."""
     if type(module) is nn.Linear:
         return True
+    if "weight" not in module._parameters:  # computed for each call, of others that are not watched
+        return False
     x = torch.randn(2, module.in_features, generator=torch.Generator().manual_seed(0)).to(module.weight)
     return torch.equal(module(x), F.linear(x, module.weight, module.bias))
 

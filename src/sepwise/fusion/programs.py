@@ -26,11 +26,14 @@ _KIND = operator.attrgetter("dtype", "shape", "is_cpu")
 KEPT = 8  # programs of one row of layers, for inputs of as many sizes
 
 
-def programmed(network: fx.GraphModule, sizes: Mapping[fx.Node, Size], stock: Collection[str]) -> nn.Module | None:
+def programmed(
+    network: fx.GraphModule, sizes: Mapping[fx.Node, Size], stock: Collection[str], one: Tensor | None
+) -> nn.Module | None:
     """The same network with every row of at least two such layers as one call; None where there is none.
 
     sizes      of the values of the graph
     stock      names of layers left to stock operations
+    one        what `count_together` gave for it
     returns    a network that shares its modules with `network`; the row itself where there is nothing else
     """
     shapes = {node.name: size for node, size in sizes.items()}
@@ -59,13 +62,18 @@ def programmed(network: fx.GraphModule, sizes: Mapping[fx.Node, Size], stock: Co
 
     partitioner = CapabilityBasedPartitioner(shared, Supported(), allows_single_node_partition=True)
     partitions = [p for p in partitioner.propose_partitions() if is_row({*p.nodes})]
+    known.clear()  # it holds views of weights, and itself lives until the garbage is collected
     if not partitions:
         return None
     found = partitioner.fuse_partitions(partitions, prefix="row_")
     for name, module in list(found.named_children()):
         if name.startswith("row_") and isinstance(module, fx.GraphModule):
-            found.set_submodule(name, Row(module))
+            found.set_submodule(name, Row(module, one))
     return _only(found)
+
+
+def rows_of(network: nn.Module | None) -> list[Row]:
+    return [] if network is None else [row for row in network.modules() if isinstance(row, Row)]
 
 
 class Rowed(nn.Module):
@@ -82,17 +90,6 @@ class Rowed(nn.Module):
         super().__init__()
         self.network, self.memory_format = network, memory_format
         self._rows = (rows,)  # in a tuple: its modules are those of `network`
-        self._watch()
-
-    def _watch(self) -> None:
-        rows = self._all_rows()
-        counted = count_together(self.network) if rows else []
-        for row in rows:
-            row.changes = Changes(row.layers, counted)
-
-    def _all_rows(self) -> list[Row]:
-        (rows,) = self._rows
-        return [] if rows is None else [row for row in rows.modules() if isinstance(row, Row)]
 
     def _apply(self, *arguments: Any, **named: Any) -> Self:
         self._forget()
@@ -103,13 +100,15 @@ class Rowed(nn.Module):
         super()._load_from_state_dict(*arguments, **named)
 
     def _forget(self) -> None:
-        """Drop all programs: they hold tensors, and PyTorch swaps none that somebody else holds."""
-        for row in self._all_rows():
+        for row in rows_of(*self._rows):
             row.forget()
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
-        self._watch()
+        if rows := rows_of(*self._rows):
+            one = count_together(self.network)
+            for row in rows:
+                row.changes = Changes(row.layers, one)
 
     def forward(self, x: Tensor) -> Any:
         if self.memory_format is not None:
@@ -143,19 +142,22 @@ def _pictures(given: Sequence[Tensor]) -> list[Tensor]:
 class Row(nn.Module):
     """Layers as a graph, run as one program where the compiled kernels may run; a program for each size of its inputs.
 
-    A program holds weights in an order of its own. It is made anew when they are seen to have changed: other tensors, a
-    change in place that PyTorch counts, or one that it does not count and that reaches their first or last numbers.
+    A program holds weights in an order of its own. It is made anew when they are seen to have changed: other tensors,
+    other memory, a change in place that PyTorch counts, or one that it does not count and that reaches their first or
+    last numbers.
+
+    one    what `count_together` gave for the network
     """
 
-    def __init__(self, graph: fx.GraphModule) -> None:
+    def __init__(self, graph: fx.GraphModule, one: Tensor | None = None) -> None:
         super().__init__()
         self.graph = graph
         self.layers = [graph.get_submodule(str(n.target)) for n in graph.graph.nodes if n.op == "call_module"]
-        self.changes = Changes(self.layers)
+        self.changes = Changes(self.layers, one)
         self.forget()
 
     def forget(self) -> None:
-        """All programs, and what was seen of the weights."""
+        """All programs, and what was seen of the weights: PyTorch swaps no tensors that programs hold."""
         self._programs: dict[Any, _Ready] = {}
         self._seen: object = None
         self.changes.look_again()
@@ -192,24 +194,23 @@ class Row(nn.Module):
         mark = self.changes.mark()
         if mark is not self._seen:
             self._programs, self._seen = {}, mark
+        programs = self._programs  # of this mark, whatever other threads see meanwhile
         key = precision_asked(compiling=False), *map(_KIND, given)
         for _ in range(2):
-            ready = self._programs.get(key)
+            ready = programs.get(key)
             if ready is None:
-                self.changes.look_again()
-                self._seen = self.changes.mark()
                 ready = self._made(given)
                 if ready is None:
                     break
-                while len(self._programs) >= KEPT:
-                    self._programs.pop(next(iter(self._programs)), None)
-                self._programs[key] = ready
+                while len(programs) >= KEPT:
+                    programs.pop(next(iter(programs)), None)
+                programs[key] = ready
             results = ready.program(_pictures(given))
             if results:
                 # Reshaped to the shape that it has, one picture would no longer count as channels_last.
                 found = [y if y.shape == s else y.reshape(s) for y, s in zip(results, ready.shapes, strict=True)]
                 return found[0] if len(found) == 1 else tuple(found)
-            self._programs.pop(key, None)
+            programs.pop(key, None)
         return self.graph(*given)
 
     def _made(self, given: Sequence[Tensor]) -> _Ready | None:
@@ -231,16 +232,14 @@ class Row(nn.Module):
         outputs = [numbers[made] for made, _ in returned]
         if min(outputs) < len(given) or len({*outputs}) < len(outputs):
             return None
-        program = Program(_pictures(given), steps, outputs, self._objects())
+        program = Program(_pictures(given), steps, outputs, self.changes.last.weights, self._objects())
         plain = len(returned) == 1 and all(x.dim() == 4 for x in given)
         return _Ready(program, [shape for _, shape in returned], plain)
 
     def _objects(self) -> list[tuple[int, int]]:
-        """What is looked at before a call, (address, bytes): Python's objects, PyTorch's tensors and their storages."""
-        held = [(id(weight), 64) for weight in self.changes.told_by]
-        for weight in self.changes.weights:
-            held += [(weight._cdata, 192), (weight.untyped_storage()._cdata, 64)]
-        return held
+        """What is looked at before a call, (address, bytes): PyTorch's tensors and their storages."""
+        weights = self.changes.last.weights
+        return [pair for w in weights for pair in ((w._cdata, 192), (w.untyped_storage()._cdata, 64))]
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_programs": {}, "_seen": None, "changes": None}

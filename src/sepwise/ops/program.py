@@ -126,6 +126,7 @@ class Program:
     given       tensors (N, C, H, W) of that size and dtype, float32 or bfloat16, on the CPU
     steps       in the order in which they run
     returned    the values that a call returns, steps' results
+    watched     tensors whose memory must stay where it is: once one is given other memory, calls return nothing
     objects     (address, bytes) of memory that is looked at before a call: the one before it fetches that. Nothing is
                 read or written there
 
@@ -148,6 +149,7 @@ class Program:
         given: Sequence[Tensor],
         steps: Sequence[Step],
         returned: Sequence[int],
+        watched: Sequence[Tensor] = (),
         objects: Sequence[tuple[int, int]] = (),
     ) -> None:
         told, sizes = _Told(), [(x.shape[1], (x.shape[2], x.shape[3])) for x in given]
@@ -157,7 +159,7 @@ class Program:
             simple = channels, ((1, 1) if step.gate < 0 else size)
             sizes.append(simple if step.layer is None else step.layer.result(channels, size))
         looked_at = [number for pair in objects for number in pair]
-        told_of = told.weights, told.steps, told.epsilons, list(returned), looked_at
+        told_of = told.weights, list(watched), told.steps, told.epsilons, list(returned), looked_at
         number = operators.make_program.default(list(given), *told_of)
         self._number, self._run = number, operators.run_program.default
         self._end = weakref.finalize(self, native.drop_program, number)
