@@ -1,18 +1,20 @@
 """Changes of weights are noticed, however they come about, and one number tells of those in place."""
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
 import torch
 from plain_networks import settle
 from torch import Tensor, nn
+from torch.autograd import forward_ad
 from torch.autograd.graph import increment_version
 
 from sepwise.fusion import fuse
 from sepwise.fusion.changes import Changes, Parameters, count_together
-from sepwise.fusion.programs import Row, Rowed
+from sepwise.fusion.programs import Row, Rowed, rows_of
 from sepwise.ops import native
 from sepwise.saving import load_fused, save_fused
 
@@ -34,15 +36,9 @@ def network() -> nn.Module:
 PICTURE = torch.randn(1, 3, 17, 17, generator=torch.Generator().manual_seed(0))
 
 
-def rows_of(fused: Rowed) -> list[Row]:
-    (rows,) = fused._rows
-    assert rows is not None
-    return [row for row in rows.modules() if isinstance(row, Row)]
-
-
 def told_by_one(fused: Rowed) -> bool:
     fused(PICTURE)
-    return all(row.changes.last.told_by is not None for row in rows_of(fused))
+    return all(row.changes.last.told_by is not None for row in rows_of(*fused._rows))
 
 
 def same(fused: Rowed, x: Tensor = PICTURE) -> bool:
@@ -99,13 +95,21 @@ def assigned(fused: Rowed) -> None:
     loaded(fused, assign=True)
 
 
-def loaded_and_swapped(fused: Rowed) -> None:
-    before = torch.__future__.get_swap_module_params_on_conversion()
+@contextmanager
+def conversion(setting: str) -> Iterator[None]:
+    """Parameters are swapped, or overwritten, where PyTorch would give them other memory."""
+    before = getattr(torch.__future__, f"get_{setting}_module_params_on_conversion")()
+    change = getattr(torch.__future__, f"set_{setting}_module_params_on_conversion")
     try:
-        torch.__future__.set_swap_module_params_on_conversion(True)
-        loaded(fused)
+        change(True)
+        yield
     finally:
-        torch.__future__.set_swap_module_params_on_conversion(before)
+        change(before)
+
+
+def loaded_and_swapped(fused: Rowed) -> None:
+    with conversion("swap"):
+        loaded(fused)
 
 
 def fresh(fused: Rowed) -> Rowed:
@@ -123,21 +127,13 @@ def there_and_back(fused: Rowed) -> Rowed:
 
 
 def swapped(fused: Rowed) -> Rowed:
-    before = torch.__future__.get_swap_module_params_on_conversion()
-    try:
-        torch.__future__.set_swap_module_params_on_conversion(True)
-        return fused.double().float()
-    finally:
-        torch.__future__.set_swap_module_params_on_conversion(before)
+    with conversion("swap"):
+        return there_and_back(fused)
 
 
 def overwritten(fused: Rowed) -> Rowed:
-    before = torch.__future__.get_overwrite_module_params_on_conversion()
-    try:
-        torch.__future__.set_overwrite_module_params_on_conversion(True)
-        return fused.double().float()
-    finally:
-        torch.__future__.set_overwrite_module_params_on_conversion(before)
+    with conversion("overwrite"):
+        return there_and_back(fused)
 
 
 @needs_kernels
@@ -146,16 +142,55 @@ def overwritten(fused: Rowed) -> Rowed:
     [in_place, of_a_view, other_memory, other_memory_of_a_linear_layer, replaced, loaded, assigned, loaded_and_swapped],
 )
 @pytest.mark.parametrize("way", [fresh, copy.deepcopy, copied_flat, there_and_back, swapped, overwritten])
-def test_one_number_in_the_middle_of_a_weight(change, way: Callable[[Rowed], Rowed]):
+@pytest.mark.parametrize("gradients", [False, True])
+def test_one_number_in_the_middle_of_a_weight(change, way: Callable[[Rowed], Rowed], gradients):
+    """Without gradients the short way is there to be taken."""
     fused = fuse(network(), PICTURE)
-    before = fused(PICTURE).clone()
-    fused = way(fused)
-    assert torch.allclose(fused(PICTURE), before, 1e-6, 1e-6)
-    for _ in range(2):
+    with torch.set_grad_enabled(gradients):
         before = fused(PICTURE).clone()
-        change(fused)
-        assert same(fused)
-        assert not torch.allclose(fused(PICTURE), before, rtol=1e-3)
+        fused = way(fused)
+        assert torch.allclose(fused(PICTURE), before, 1e-6, 1e-6)
+        for _ in range(2):
+            before = fused(PICTURE).clone()
+            change(fused)
+            assert same(fused)
+            assert not torch.allclose(fused(PICTURE), before, rtol=1e-3)
+
+
+@needs_kernels
+def test_the_short_way_is_taken_and_left(monkeypatch):
+    fused = fuse(network(), PICTURE)
+    long: list[int] = []
+    forward = Row._forward
+    monkeypatch.setattr(Row, "_forward", lambda row, given: long.append(1) or forward(row, given))
+
+    def ways(run: Callable[[], object]) -> int:
+        long.clear()
+        run()
+        return len(long)
+
+    def hooked() -> None:
+        handle = weight_of(fused)[0].register_forward_hook(lambda *_: None)
+        assert ways(lambda: fused(PICTURE)) == ways(lambda: fused(PICTURE)) == 1
+        handle.remove()
+
+    with torch.no_grad():
+        fused(PICTURE)
+        calls = {
+            "as before": lambda: fused(PICTURE),
+            "autocast": lambda: torch.autocast("cpu")(fused)(PICTURE),
+            "a transform": lambda: torch.func.functionalize(fused)(PICTURE),
+            "other size": lambda: fused(PICTURE[..., 1:]),
+            "gradients": lambda: torch.enable_grad()(fused)(PICTURE),
+        }
+        assert {name: ways(call) for name, call in calls.items()} == {**dict.fromkeys(calls, 1), "as before": 0}
+        with forward_ad.dual_level():
+            assert ways(lambda: fused(PICTURE)) == 1
+        for name, call in calls.items():
+            assert name in ("autocast", "a transform", "gradients") or ways(call) == 0
+        hooked()
+        assert ways(lambda: fused(PICTURE)) == 1
+        assert ways(lambda: fused(PICTURE)) == 0
 
 
 @needs_kernels
@@ -181,7 +216,7 @@ def test_weights_that_are_no_longer_counted_together_are_looked_at_one_by_one(wa
     fused = fuse(network(), PICTURE)
     way(fused)
     fused(PICTURE)
-    assert all(row.changes.last.told_by is None for row in rows_of(fused))
+    assert all(row.changes.last.told_by is None for row in rows_of(*fused._rows))
 
 
 @needs_kernels

@@ -97,17 +97,12 @@ def fused_block(
 
 def runs_compiled(x: Tensor, *others: Tensor | None) -> bool:
     """Whether the compiled kernels would compute a block of these tensors, here and now."""
-    if native.PROBLEM is not None or not x.is_cpu or x.dtype not in DTYPES or exports_stock():
+    if native.PROBLEM is not None or x.device.type != "cpu" or x.dtype not in DTYPES or exports_stock():
         return False
-    if torch.is_autocast_enabled("cpu") or transformed():
+    tensors = [t for t in (x, *others) if t is not None]
+    if torch.is_grad_enabled() and any(t.requires_grad for t in tensors):
         return False
-    follows = torch.is_grad_enabled()
-    if follows and x.requires_grad:
-        return False
-    for other in others:
-        if other is not None and (other.dtype != x.dtype or (follows and other.requires_grad)):
-            return False
-    return True
+    return not torch.is_autocast_enabled("cpu") and all(t.dtype == x.dtype for t in tensors) and not transformed()
 
 
 def stock_operations(
